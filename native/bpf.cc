@@ -1,0 +1,3 @@
+#include "common.h"
+
+void InitBpf(Napi::Env, Napi::Object) {}

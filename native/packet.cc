@@ -1,0 +1,3 @@
+#include "common.h"
+
+void InitPacket(Napi::Env, Napi::Object) {}

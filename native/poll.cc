@@ -1,0 +1,3 @@
+#include "common.h"
+
+void InitPoll(Napi::Env, Napi::Object) {}

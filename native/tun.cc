@@ -1,0 +1,3 @@
+#include "common.h"
+
+void InitTun(Napi::Env, Napi::Object) {}

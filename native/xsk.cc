@@ -1,0 +1,3 @@
+#include "common.h"
+
+void InitXsk(Napi::Env, Napi::Object) {}

@@ -1,0 +1,82 @@
+/**
+ * A connection is a number: the index of its 64-byte line in the connection table's shared memory.
+ * This file is the layout of that line and the kernel's constants for it; behaviour is elsewhere.
+ *
+ * Addresses and ports are kept as they stand in the packet (network order, read as native integers on a
+ * little-endian machine, hence `Be`), so the hot path moves them without swapping.
+ *
+ * IPv4 fits one line. IPv6 takes two neighbouring lines: the first keeps the last 32 bits of each
+ * address, the second the other 96 of all three.
+ */
+
+/** Bytes in a line, a cache line of every machine that matters here. */
+export const LINE_BYTES = 64
+export const LINE_WORDS = LINE_BYTES / 4
+export const LINE_HALFS = LINE_BYTES / 2
+
+/** Offsets in 32-bit words from the line's start. */
+export const W = {
+  clientBe: 0,
+  virtualBe: 1,
+  destinationBe: 2,
+  /** Client port in the low half, virtual port in the high half: the packet's ports word on a request. */
+  ports: 3,
+  /** ConnectionFlag bits. */
+  flags: 5,
+  /** Index of the destination in the director's destination slots, -1 when there is none. */
+  destination: 6,
+  /** Deadline in jiffies: the timer may look earlier but expires no connection before it. */
+  expires: 8,
+  /** Timeout in jiffies of the present state; refreshed deadlines are now + timeout. */
+  timeout: 9,
+  /** Timer wheel links: connection numbers, see timer-wheel.ts. */
+  timerNext: 10,
+  timerPrevious: 11,
+  /** Packets from the client. */
+  inPackets: 12,
+  /** The template that controls this connection, 0 when none. */
+  control: 13,
+  /** How many connections this template controls. */
+  controlled: 14,
+  /** Cached next hop towards the client: hop in the low half, Neighbours.generation in the high half. */
+  clientHop: 15,
+} as const
+
+/** Offsets in 16-bit halves from the line's start. */
+export const H = {
+  clientPortBe: 6,
+  virtualPortBe: 7,
+  destinationPortBe: 8,
+} as const
+
+/** Offsets in bytes from the line's start. */
+export const B = {
+  /** IP protocol number; 0 (IPPROTO_IP) for templates of firewall-mark services. */
+  protocol: 18,
+  /** 0 when the line is free, else 4 or 6. */
+  family: 19,
+  /** State of the protocol's state machine. */
+  state: 28,
+  /** Timer wheel's own: which slot list the line is in, see timer-wheel.ts. */
+  timerLevel: 29,
+} as const
+
+/** Connection flags, the kernel's IP_VS_CONN_F_* of include/uapi/linux/ip_vs.h. */
+export const ConnectionFlag = {
+  forwardingMask: 0x0007,
+  masquerade: 0x0000,
+  localNode: 0x0001,
+  tunnel: 0x0002,
+  directRoute: 0x0003,
+  bypass: 0x0004,
+  sync: 0x0020,
+  hashed: 0x0040,
+  noOutput: 0x0080,
+  inactive: 0x0100,
+  outSequence: 0x0200,
+  inSequence: 0x0400,
+  sequenceMask: 0x0600,
+  noClientPort: 0x0800,
+  template: 0x1000,
+  onePacket: 0x2000,
+} as const

@@ -1,0 +1,170 @@
+import { createRequire } from 'node:module'
+
+/**
+ * The addon, typed. It makes system calls, maps memory and kicks rings; it knows no policy and parses no
+ * packet. Only src/drivers and src/kernel may import this file.
+ *
+ * Calls that fail throw an Error with `errno`, `code` (as `EPERM`), `syscall` and a message that says what
+ * was being done. Calls of the hot path (readBatch, writeBatch, wait, the kicks) never throw for what the
+ * network can cause: they return a count, or minus the errno.
+ */
+export interface Native {
+  // -- memory, time, wake-up
+  /** Anonymous page-aligned memory, zeroed, unmapped when collected. */
+  mapMemory(bytes: number): ArrayBuffer
+  /** Writes CLOCK_MONOTONIC to the cell: [0] seconds, [1] nanoseconds. No allocation, unlike returning a number. */
+  readClock(cell: Int32Array): void
+  /** An eventfd (non-blocking). */
+  createEvent(): number
+  /** Makes the eventfd readable, from any thread. */
+  signalEvent(fd: number): void
+  /** Makes it unreadable again. */
+  clearEvent(fd: number): void
+  closeDescriptor(fd: number): void
+  /**
+   * poll(2) for readability. `descriptors` lists them, `ready[i]` becomes revents of each. timeoutMs -1 waits
+   * for ever. Returns how many are ready, or -errno (EINTR is 0).
+   */
+  wait(descriptors: Int32Array, ready: Int16Array, count: number, timeoutMs: number): number
+
+  // -- character devices and packet sockets
+  /** Opens /dev/net/tun and attaches to the device, making it if it is not there. Returns a non-blocking descriptor and the name the kernel gave. */
+  openTun(options: {
+    name: string
+    mode: 'tun' | 'tap'
+    multiQueue: boolean
+    vnetHeader: boolean
+  }): { fd: number; name: string }
+  /** TUNSETOFFLOAD with TUN_F_* bits, TUNSETVNETHDRSZ. */
+  setTunOffload(fd: number, flags: number, headerBytes: number): void
+  /** AF_PACKET SOCK_RAW socket bound to an interface, non-blocking; protocol in host order (0x0003 all). ignoreOutgoing sets PACKET_IGNORE_OUTGOING, promiscuous joins PACKET_MR_PROMISC. */
+  openPacketSocket(options: {
+    interfaceIndex: number
+    protocol: number
+    ignoreOutgoing: boolean
+    promiscuous: boolean
+  }): number
+  /**
+   * Reads one packet a frame until the descriptor is empty or count is reached: packet i goes to
+   * region[offsets[i]], its length to lengths[i]. A packet longer than maxLength is cut there.
+   * Returns how many, or -errno if the first read failed for another reason than EAGAIN.
+   */
+  readBatch(
+    fd: number,
+    region: Uint8Array,
+    offsets: Int32Array,
+    lengths: Int32Array,
+    count: number,
+    maxLength: number,
+  ): number
+  /** Writes `count` packets; returns how many the kernel took before the first refusal, or -errno if it refused the first. */
+  writeBatch(
+    fd: number,
+    region: Uint8Array,
+    offsets: Int32Array,
+    lengths: Int32Array,
+    first: number,
+    count: number,
+  ): number
+
+  // -- interfaces
+  interfaceIndex(name: string): number
+  /** Receive and combined queues by ETHTOOL_GCHANNELS, 1 where the driver does not say. */
+  queueCount(name: string): number
+  /** ETHTOOL_STXCSUM etc.: turns an ethtool legacy offload on or off (`tx`, `rx`, `tso`, `gso`, `gro`). */
+  setOffload(name: string, offload: 'tx' | 'rx' | 'tso' | 'gso' | 'gro', on: boolean): void
+
+  // -- AF_XDP (see native/xsk.cc)
+  /** A UMEM over `region`, which must be page-aligned and stay alive; owned by the socket that is returned. */
+  openXdpSocket(options: XdpSocketOptions): XdpSocket
+  /** sendto() that makes the kernel transmit; 0, or -errno (EAGAIN, EBUSY, ENOBUFS are ordinary). */
+  kickTransmit(fd: number): number
+  /** recvfrom() that makes the kernel look at the fill ring; 0, or -errno. */
+  kickReceive(fd: number): number
+  /** XDP_STATISTICS: rx_dropped, rx_invalid_descs, tx_invalid_descs, rx_ring_full, rx_fill_ring_empty_descs, tx_ring_empty_descs. */
+  xdpStatistics(fd: number, into: Float64Array): void
+
+  // -- bpf (see native/bpf.cc)
+  bpfMapCreate(options: {
+    type: number
+    keySize: number
+    valueSize: number
+    maxEntries: number
+    flags: number
+    name: string
+  }): number
+  bpfMapUpdate(fd: number, key: Uint8Array, value: Uint8Array, flags: number): void
+  /** False when there is no such key. */
+  bpfMapDelete(fd: number, key: Uint8Array): boolean
+  /** Undefined when there is no such key. */
+  bpfMapLookup(fd: number, key: Uint8Array, valueSize: number): Uint8Array | undefined
+  /** The key after `key` (the first for undefined), undefined at the end. */
+  bpfMapNextKey(fd: number, key: Uint8Array | undefined, keySize: number): Uint8Array | undefined
+  /** Loads a program; a refusal's message carries the verifier's log. */
+  bpfProgramLoad(options: {
+    type: number
+    expectedAttachType: number
+    instructions: Uint8Array
+    license: string
+    name: string
+  }): number
+  /** BPF_LINK_CREATE of an XDP program on an interface; it goes away with the descriptor, also when the process is killed. flags: XDP_FLAGS_*. */
+  bpfLinkCreateXdp(programFd: number, interfaceIndex: number, flags: number): number
+  /** BPF_PROG_TEST_RUN: runs the program on a packet (tests). */
+  bpfProgramRun(programFd: number, packet: Uint8Array): { returnValue: number; packet: Uint8Array }
+}
+
+export interface XdpSocketOptions {
+  interfaceIndex: number
+  queue: number
+  /** The UMEM's memory. */
+  region: Uint8Array
+  frameSize: number
+  /** Bytes before a received packet, on top of the kernel's own 256. */
+  headroom: number
+  /** Descriptors in each ring, a power of two. */
+  ringSize: number
+  /** Descriptor of the first socket of this UMEM, to share it; -1 for the first. */
+  shareWith: number
+  /** XDP_COPY, XDP_ZEROCOPY, XDP_USE_NEED_WAKEUP … */
+  bindFlags: number
+}
+
+/** Rings as memory: producer, consumer and flags are 32-bit cells; descriptors follow the kernel's layout. */
+export interface XdpRing {
+  memory: ArrayBuffer
+  /** Byte offsets in memory. */
+  producer: number
+  consumer: number
+  flags: number
+  descriptors: number
+  size: number
+}
+
+export interface XdpSocket {
+  fd: number
+  rx: XdpRing
+  tx: XdpRing
+  fill: XdpRing
+  completion: XdpRing
+  /** True if the kernel bound in zero-copy mode. */
+  zeroCopy: boolean
+}
+
+const require = createRequire(import.meta.url)
+let loaded: Native | undefined
+
+/** Loads the addon once a thread. A missing build says how to make it. */
+export function native(): Native {
+  if (loaded) return loaded
+  try {
+    // dist/src/kernel → native/build/Release
+    loaded = require('../../../native/build/Release/uvs.node') as Native
+  } catch (error) {
+    throw new Error(
+      `the addon native/build/Release/uvs.node does not load (${(error as Error).message}); run scripts/setup`,
+      { cause: error },
+    )
+  }
+  return loaded
+}

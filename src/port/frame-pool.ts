@@ -1,0 +1,91 @@
+/**
+ * The frames of one data-plane thread: equal pieces of one memory region, shared by all of its ports,
+ * so that a frame received on one port is transmitted on another without a copy (with AF_XDP the region
+ * is the UMEM).
+ *
+ * A frame is known by the byte offset of its first packet byte in the region. Whoever holds that offset
+ * owns the frame, and either transmits it or frees it.
+ *
+ * Alignment: every port puts packets so that the network (IP) header starts at a multiple of 4. That is
+ * why the headroom of an Ethernet port is 2 modulo 4. Everything above reads 32-bit words because of it.
+ */
+export class FramePool {
+  readonly words: Int32Array
+  readonly halfs: Uint16Array
+  readonly bytes: Uint8Array
+  private readonly free: Int32Array
+  private freeCount: number
+  private readonly frameMask: number
+
+  /**
+   * @param region the memory, at least `frameSize * frameCount` bytes
+   * @param frameSize bytes in a frame, a power of two, 2048 at least
+   * @param frameCount how many
+   */
+  constructor(
+    readonly region: ArrayBufferLike,
+    readonly frameSize: number,
+    readonly frameCount: number,
+  ) {
+    if (frameSize < 2048 || (frameSize & (frameSize - 1)) !== 0)
+      throw new RangeError(`frame size ${frameSize}: must be a power of two, 2048 at least`)
+    if (region.byteLength < frameSize * frameCount)
+      throw new RangeError(`region of ${region.byteLength} bytes cannot hold ${frameCount} frames`)
+    this.words = new Int32Array(region)
+    this.halfs = new Uint16Array(region)
+    this.bytes = new Uint8Array(region)
+    this.frameMask = ~(frameSize - 1)
+    this.free = new Int32Array(frameCount)
+    for (let i = 0; i < frameCount; i++) this.free[i] = (frameCount - 1 - i) * frameSize
+    this.freeCount = frameCount
+  }
+
+  /** How many frames nobody owns. */
+  get available(): number {
+    return this.freeCount
+  }
+
+  /** Takes a frame: the byte offset of the frame's start (its headroom), or -1 when none is left. */
+  take(): number {
+    if (this.freeCount === 0) return -1
+    return this.free[--this.freeCount]!
+  }
+
+  /** Gives a frame back, named by any byte offset inside it. */
+  give(offset: number): void {
+    this.free[this.freeCount++] = offset & this.frameMask
+  }
+
+  /** The start of the frame that a byte offset lies in. */
+  startOf(offset: number): number {
+    return offset & this.frameMask
+  }
+}
+
+/** Bytes kept free before a received packet, for tunnel and link-layer headers; 2 modulo 4, see FramePool. */
+export const ETHERNET_HEADROOM = 258
+/** The same for ports without a link layer: IP starts at a multiple of 4. */
+export const IP_HEADROOM = 272
+
+/** A list of frames with room for a fixed number of them. Reused for ever, so it costs no allocation. */
+export class FrameBatch {
+  readonly offsets: Int32Array
+  readonly lengths: Int32Array
+  count = 0
+
+  constructor(readonly capacity: number) {
+    this.offsets = new Int32Array(capacity)
+    this.lengths = new Int32Array(capacity)
+  }
+
+  get isFull(): boolean {
+    return this.count === this.capacity
+  }
+
+  /** Appends a frame; the caller has made sure that there is room. */
+  push(offset: number, length: number): void {
+    const i = this.count++
+    this.offsets[i] = offset
+    this.lengths[i] = length
+  }
+}

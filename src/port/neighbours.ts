@@ -1,0 +1,41 @@
+/** What sending to a next hop takes. */
+export const HopState = {
+  /** No route: the packet is answered with ICMP host or network unreachable. */
+  unreachable: 0,
+  /** Port and link-layer address are known. */
+  ready: 1,
+  /** The port is known, the neighbour's address is being asked for: packets wait in a bounded queue. */
+  unresolved: 2,
+  /** The route leaves by an interface that is none of our ports: the kernel's stack takes the packet. */
+  kernel: 3,
+  /** The address is the director's own. */
+  local: 4,
+} as const
+
+/** No route known. Also the value of "not looked up yet" in caches. */
+export const NO_HOP = 0
+
+/**
+ * Routing and neighbour tables as the data plane reads them. A next hop is a small integer that indexes
+ * the arrays; hop 0 is always `unreachable`. Arrays are filled behind the data plane's back only between
+ * batches, by the thread that owns them.
+ */
+export interface Neighbours {
+  /**
+   * Changes whenever an id that `hopFor` returned may have become wrong (1 to 65535, wrapping).
+   * Neighbour changes do not: they alter the arrays of the same id.
+   */
+  readonly generation: number
+  /** The next hop towards an IPv4 address (its four bytes as a native 32-bit load), 0 when there is no route. */
+  hopFor(addressBe: number): number
+  /** HopState of each hop. */
+  readonly state: Uint8Array
+  /** Index of the port that the hop leaves by (meaningful when ready or unresolved). */
+  readonly port: Int32Array
+  /** The neighbour's Ethernet address as three native 16-bit loads: halfs 3*hop to 3*hop+2. */
+  readonly mac: Uint16Array
+  /** Largest IP packet towards the hop in bytes. */
+  readonly mtu: Int32Array
+  /** The director's own source address towards the hop (native 32-bit load), for packets that it originates. */
+  readonly sourceBe: Int32Array
+}
