@@ -28,6 +28,8 @@ export interface Neighbours {
   readonly generation: number
   /** The next hop towards an IPv4 address (its four bytes as a native 32-bit load), 0 when there is no route. */
   hopFor(addressBe: number): number
+  /** Notes that a packet waits for an unresolved hop, so that its owner asks for the neighbour. Allocates nothing. */
+  want(hop: number): void
   /** HopState of each hop. */
   readonly state: Uint8Array
   /** Index of the port that the hop leaves by (meaningful when ready or unresolved). */

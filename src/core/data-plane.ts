@@ -1,0 +1,249 @@
+import { FrameBatch, type FramePool } from '../port/frame-pool.js'
+import { HopState, type Neighbours } from '../port/neighbours.js'
+import { LinkLayer, type PacketPort } from '../port/packet-port.js'
+import { JIFFIES_PER_SECOND, type Clock } from '../port/clock.js'
+import { ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4_BE } from '../wire/ethernet.js'
+import { fragmentIpv4 } from './fragment.js'
+import type { Director } from './director.js'
+import { NeighbourQueue } from './neighbour-queue.js'
+import { Reason, Verdict } from './verdict.js'
+
+/** Frames taken from one port before the next port has its turn. */
+export const BATCH_SIZE = 64
+
+/** How long a packet waits for its neighbour, as long as the kernel asks: three solicitations, a second apart. */
+const NEIGHBOUR_WAIT_JIFFIES = 3 * JIFFIES_PER_SECOND
+
+/** Where packets go that the director leaves to the kernel's stack. */
+export interface KernelPath {
+  /** Index of the port that leads into the stack: a TUN device, or a TAP device's bridge. */
+  port: number
+  /** Ethernet address of the stack, for a port that has a link layer. */
+  mac?: Uint8Array
+}
+
+export interface DataPlaneOptions {
+  pool: FramePool
+  ports: readonly PacketPort[]
+  director: Director
+  neighbours: Neighbours
+  clock: Clock
+  /** Absent: declined packets are counted and end here. */
+  kernelPath?: KernelPath
+}
+
+/**
+ * One thread's data plane: it owns one queue of every port and runs to completion. A round takes one
+ * clock reading, lets timers expire, and carries a batch from each port through the director to the port
+ * of its next hop. Nothing here allocates once the constructor has run.
+ */
+export class DataPlane {
+  private readonly pool: FramePool
+  private readonly ports: readonly PacketPort[]
+  private readonly director: Director
+  private readonly neighbours: Neighbours
+  private readonly clock: Clock
+  private readonly kernelPort: number
+  private readonly received = new FrameBatch(BATCH_SIZE)
+  private readonly outgoing: FrameBatch[]
+  private readonly fragments = new FrameBatch(64)
+  private readonly waiting: NeighbourQueue
+  /** Whether each port has a link layer, and its own Ethernet address as three halfs. */
+  private readonly isEthernet: Uint8Array
+  private readonly portMac: Uint16Array
+  private readonly kernelMac = new Uint16Array(3)
+  private now = 0
+
+  constructor(options: DataPlaneOptions) {
+    this.pool = options.pool
+    this.ports = options.ports
+    this.director = options.director
+    this.neighbours = options.neighbours
+    this.clock = options.clock
+    this.outgoing = options.ports.map(() => new FrameBatch(BATCH_SIZE))
+    this.waiting = new NeighbourQueue(options.neighbours)
+    this.isEthernet = Uint8Array.from(options.ports, (port) =>
+      port.linkLayer === LinkLayer.ethernet ? 1 : 0,
+    )
+    this.portMac = new Uint16Array(3 * options.ports.length)
+    options.ports.forEach((port, i) => {
+      if (port.mac) this.portMac.set(halfsOf(port.mac), 3 * i)
+    })
+    this.kernelPort = options.kernelPath ? options.kernelPath.port : -1
+    if (options.kernelPath?.mac) this.kernelMac.set(halfsOf(options.kernelPath.mac))
+  }
+
+  /** One round over all ports; returns how many packets it received. */
+  round(): number {
+    this.now = this.clock.nowJiffies()
+    this.director.advance(this.now)
+    let total = 0
+    for (let p = 0; p < this.ports.length; p++) {
+      const port = this.ports[p]!
+      port.service()
+      const batch = this.received
+      batch.count = 0
+      const count = port.receive(batch)
+      for (let i = 0; i < count; i++) this.process(batch.offsets[i]!, batch.lengths[i]!, p)
+      total += count
+    }
+    if (this.waiting.count > 0) this.retryWaiting()
+    for (let p = 0; p < this.ports.length; p++) {
+      const batch = this.outgoing[p]!
+      if (batch.count > 0) this.ports[p]!.transmit(batch)
+    }
+    return total
+  }
+
+  /** True while frames are under way that only another round moves on. */
+  get busy(): boolean {
+    if (this.waiting.count > 0) return true
+    for (let p = 0; p < this.ports.length; p++) if (this.ports[p]!.transmitting) return true
+    return false
+  }
+
+  /** Packets that wait for a neighbour now. */
+  get waitingPackets(): number {
+    return this.waiting.count
+  }
+
+  /** A received frame on its way: link layer, director, and on to where the verdict says. */
+  private process(offset: number, length: number, port: number): void {
+    let network = offset
+    let available = length
+    if (this.isEthernet[port] === 1) {
+      if (length < ETHERNET_HEADER_BYTES) return this.drop(offset, Reason['truncated-link-header'])
+      const half = offset >> 1
+      const halfs = this.pool.halfs
+      const mac = 3 * port
+      if (
+        halfs[half] !== this.portMac[mac] ||
+        halfs[half + 1] !== this.portMac[mac + 1] ||
+        halfs[half + 2] !== this.portMac[mac + 2]
+      )
+        return this.drop(offset, Reason['not-for-us'])
+      if (halfs[half + 6] !== ETHERTYPE_IPV4_BE) return this.drop(offset, Reason['not-ip'])
+      network += ETHERNET_HEADER_BYTES
+      available -= ETHERNET_HEADER_BYTES
+    }
+    switch (this.director.process(network, available, port)) {
+      case Verdict.forward:
+        return this.send(this.director.outHop, this.director.outOffset, this.director.outLength)
+      case Verdict.decline:
+        return this.sendToKernel(network, available)
+      default:
+        this.pool.give(offset)
+    }
+  }
+
+  /** Sends an IP packet to its next hop: now, when the neighbour is known, or by the kernel. */
+  private send(hop: number, offset: number, length: number): void {
+    switch (this.neighbours.state[hop]) {
+      case HopState.ready: {
+        if (length > this.neighbours.mtu[hop]!) return this.sendFragments(hop, offset, length)
+        return this.sendToNeighbour(hop, offset, length)
+      }
+      case HopState.unresolved:
+        this.neighbours.want(hop)
+        if (!this.waiting.add(offset, length, hop, (this.now + NEIGHBOUR_WAIT_JIFFIES) | 0))
+          this.drop(offset, Reason['neighbour-queue-full'])
+        return
+      case HopState.kernel:
+      case HopState.local:
+        return this.sendToKernel(offset, length)
+      default:
+        return this.drop(offset, Reason['no-route'])
+    }
+  }
+
+  private sendToNeighbour(hop: number, offset: number, length: number): void {
+    const port = this.neighbours.port[hop]!
+    if (this.isEthernet[port] === 1) {
+      const mac = this.neighbours.mac
+      const m = 3 * hop
+      this.queueEthernet(port, mac[m]!, mac[m + 1]!, mac[m + 2]!, offset, length)
+    } else {
+      this.queue(port, offset, length)
+    }
+  }
+
+  private sendToKernel(offset: number, length: number): void {
+    const port = this.kernelPort
+    if (port < 0) {
+      this.pool.give(offset)
+    } else if (this.isEthernet[port] === 1) {
+      const mac = this.kernelMac
+      this.queueEthernet(port, mac[0]!, mac[1]!, mac[2]!, offset, length)
+    } else {
+      this.queue(port, offset, length)
+    }
+  }
+
+  /** A packet longer than the path takes, without DF (the director has answered those with it): RFC 791 fragments. */
+  private sendFragments(hop: number, offset: number, length: number): void {
+    const pieces = this.fragments
+    pieces.count = 0
+    if (!fragmentIpv4(this.pool, offset, length, this.neighbours.mtu[hop]!, pieces))
+      return this.drop(offset, Reason['no-frame'])
+    for (let i = 0; i < pieces.count; i++)
+      this.sendToNeighbour(hop, pieces.offsets[i]!, pieces.lengths[i]!)
+    this.pool.give(offset)
+  }
+
+  private queueEthernet(
+    port: number,
+    mac0: number,
+    mac1: number,
+    mac2: number,
+    offset: number,
+    length: number,
+  ): void {
+    const start = offset - ETHERNET_HEADER_BYTES
+    const half = start >> 1
+    const halfs = this.pool.halfs
+    const own = 3 * port
+    halfs[half] = mac0
+    halfs[half + 1] = mac1
+    halfs[half + 2] = mac2
+    halfs[half + 3] = this.portMac[own]!
+    halfs[half + 4] = this.portMac[own + 1]!
+    halfs[half + 5] = this.portMac[own + 2]!
+    halfs[half + 6] = ETHERTYPE_IPV4_BE
+    this.queue(port, start, length + ETHERNET_HEADER_BYTES)
+  }
+
+  private queue(port: number, offset: number, length: number): void {
+    const batch = this.outgoing[port]!
+    batch.push(offset, length)
+    if (batch.isFull) this.ports[port]!.transmit(batch)
+  }
+
+  /** Sends the waiting packets whose neighbour has answered, gives those up that waited too long. */
+  private retryWaiting(): void {
+    const waiting = this.waiting
+    let kept = 0
+    const count = waiting.count
+    for (let i = 0; i < count; i++) {
+      const hop = waiting.hops[i]!
+      const resolved = this.neighbours.state[hop] !== HopState.unresolved
+      const tooLate = ((this.now - waiting.deadlines[i]!) | 0) >= 0
+      if (!resolved && !tooLate) {
+        waiting.keep(i, kept++)
+        continue
+      }
+      waiting.left(i)
+      if (resolved) this.send(hop, waiting.offsets[i]!, waiting.lengths[i]!)
+      else this.drop(waiting.offsets[i]!, Reason['neighbour-unresolved'])
+    }
+    waiting.count = kept
+  }
+
+  private drop(offset: number, reason: number): void {
+    this.director.countReason(reason)
+    this.pool.give(offset)
+  }
+}
+
+function halfsOf(mac: Uint8Array): Uint16Array {
+  return new Uint16Array(mac.slice(0, 6).buffer)
+}
