@@ -21,15 +21,19 @@ export const W = {
   destinationBe: 2,
   /** Client port in the low half, virtual port in the high half: the packet's ports word on a request. */
   ports: 3,
+  /** Destination port in the low half, then protocol and family: H.destinationPortBe, B.protocol, B.family. */
+  protocolWord: 4,
   /** ConnectionFlag bits. */
   flags: 5,
   /** Index of the destination in the director's destination slots, -1 when there is none. */
   destination: 6,
+  /** B.state and B.timerLevel. */
+  stateWord: 7,
   /** Deadline in jiffies: the timer may look earlier but expires no connection before it. */
   expires: 8,
   /** Timeout in jiffies of the present state; refreshed deadlines are now + timeout. */
   timeout: 9,
-  /** Timer wheel links: connection numbers, see timer-wheel.ts. */
+  /** Timer wheel links: connection numbers; the first of a slot has the slot's complement before it. */
   timerNext: 10,
   timerPrevious: 11,
   /** Packets from the client. */
@@ -57,9 +61,12 @@ export const B = {
   family: 19,
   /** State of the protocol's state machine. */
   state: 28,
-  /** Timer wheel's own: which slot list the line is in, see timer-wheel.ts. */
+  /** Timer wheel's own: 1 while the line is linked in it, else 0. */
   timerLevel: 29,
 } as const
+
+/** W.destination of a connection without a destination. */
+export const NO_DESTINATION = -1
 
 /** Connection flags, the kernel's IP_VS_CONN_F_* of include/uapi/linux/ip_vs.h. */
 export const ConnectionFlag = {
