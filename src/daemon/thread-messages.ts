@@ -1,0 +1,61 @@
+import type { MessagePort } from 'node:worker_threads'
+import type { Command, Reply } from '../core/commands.js'
+import type { RouteUpdate } from '../core/route-table.js'
+import type { PortCounters } from '../port/packet-port.js'
+
+/** What the main thread says to the data-plane thread. Requests with an id are answered in order. */
+export type ToThread =
+  | { kind: 'command'; id: number; command: Command }
+  | { kind: 'status'; id: number }
+  | { kind: 'routes'; updates: RouteUpdate[] }
+  /** IPv4 addresses that a TAP station answers ARP for. */
+  | { kind: 'own-addresses'; addresses: string[] }
+  /** Finish what has been received, transmit it, close the ports, end. */
+  | { kind: 'stop' }
+
+/** What the data-plane thread says. */
+export type FromThread =
+  | { kind: 'opened'; ports: OpenedPort[] }
+  | { kind: 'reply'; id: number; reply: Reply<Command> | ThreadStatus }
+  | { kind: 'refused'; id: number; code: string; message: string }
+  /** Neighbours that packets wait for. */
+  | { kind: 'wanted'; neighbours: { interfaceIndex: number; address: string }[] }
+  | { kind: 'stopped' }
+
+export interface OpenedPort {
+  name: string
+  interfaceIndex: number
+  /** The AF_XDP socket and its queue, for the XSKMAP. */
+  socket?: { descriptor: number; queue: number }
+  zeroCopy?: boolean
+}
+
+export interface ThreadStatus {
+  ports: { name: string; counters: PortCounters }[]
+  waitingPackets: number
+  freeFrames: number
+  frames: number
+}
+
+/** How a port of the thread is opened, worked out by the main thread from the port specs. */
+export type PortPlan =
+  | { driver: 'afxdp'; interface: string; interfaceIndex: number; mac: string; mtu: number; queue: number; mode: 'native' | 'generic' }
+  | { driver: 'tun'; interface: string }
+  | { driver: 'tap'; interface: string; mac?: string }
+
+export interface ThreadOptions {
+  ports: PortPlan[]
+  /** Which port leads into the kernel's stack; with TAP, by the Ethernet address of its bridge. */
+  kernelPath: { port: number; mac?: string }
+  frameSize: number
+  frameCount: number
+  maxConnections: number
+  connections: SharedArrayBuffer
+  counters: SharedArrayBuffer
+  seed: number
+  clockStartSeconds: number
+  channel: MessagePort
+  /** Cell 0 is not 0 when a message waits; the eventfd wakes the thread from poll. */
+  attention: SharedArrayBuffer
+  wakeUp: number
+}
