@@ -15,10 +15,12 @@ static const char* ErrorName(int error) {
 #endif
 }
 
-Napi::Error SystemError(Napi::Env env, int error, const char* syscall, const std::string& doing) {
+Napi::Error SystemError(Napi::Env env, int error, const char* syscall, const std::string& doing,
+                        const std::string& hint) {
   const char* name = ErrorName(error);
-  auto result = Napi::Error::New(
-      env, doing + ": " + std::strerror(error) + " (" + name + ", " + syscall + ")");
+  std::string message = doing + ": " + std::strerror(error) + " (" + name + ", " + syscall + ")";
+  if (!hint.empty()) message += "; " + hint;
+  auto result = Napi::Error::New(env, message);
   result.Set("errno", Napi::Number::New(env, error));
   result.Set("code", Napi::String::New(env, name));
   result.Set("syscall", Napi::String::New(env, syscall));

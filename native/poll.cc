@@ -1,3 +1,109 @@
+// Memory, the monotonic clock, wake-ups between threads, and waiting for descriptors.
 #include "common.h"
 
-void InitPoll(Napi::Env, Napi::Object) {}
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+
+// mapMemory(bytes): zeroed pages of their own, unmapped when the ArrayBuffer is collected. Children of a
+// fork do not inherit them: the kernel may be writing packets into them.
+static Napi::Value MapMemory(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!info[0].IsNumber()) throw Napi::TypeError::New(env, "bytes: must be a number");
+  double wanted = info[0].As<Napi::Number>().DoubleValue();
+  if (!(wanted >= 1 && wanted < 4294967296.0) || wanted != static_cast<double>(static_cast<uint32_t>(wanted)))
+    throw Napi::RangeError::New(env, "bytes: must be an integer from 1 to 4294967295");
+  size_t bytes = static_cast<size_t>(wanted);
+  std::string doing = "mapping " + std::to_string(bytes) + " bytes of memory";
+  void* memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw SystemError(env, errno, "mmap", doing);
+  if (madvise(memory, bytes, MADV_DONTFORK) < 0) {
+    int error = errno;
+    munmap(memory, bytes);
+    throw SystemError(env, error, "madvise", doing);
+  }
+  return Napi::ArrayBuffer::New(
+      env, memory, bytes,
+      [](Napi::Env, void* data, void* size) { munmap(data, reinterpret_cast<size_t>(size)); },
+      reinterpret_cast<void*>(bytes));
+}
+
+// readClock(cell)
+static void ReadClock(const Napi::CallbackInfo& info) {
+  auto cell = SpanArgument<int32_t>(info, 0, "cell");
+  if (cell.length < 2) throw Napi::RangeError::New(info.Env(), "cell: must have 2 elements");
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  cell.data[0] = static_cast<int32_t>(now.tv_sec);
+  cell.data[1] = static_cast<int32_t>(now.tv_nsec);
+}
+
+static Napi::Value CreateEvent(const Napi::CallbackInfo& info) {
+  int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (fd < 0) throw SystemError(info.Env(), errno, "eventfd", "making an event descriptor");
+  return Napi::Number::New(info.Env(), fd);
+}
+
+// signalEvent(fd): EAGAIN means that the counter is full and so readable, which is what is wanted.
+static void SignalEvent(const Napi::CallbackInfo& info) {
+  int fd = IntegerArgument(info, 0, "fd");
+  uint64_t one = 1;
+  ssize_t result;
+  do result = write(fd, &one, sizeof one);
+  while (result < 0 && errno == EINTR);
+  int error = errno;
+  if (result < 0 && error != EAGAIN)
+    throw SystemError(info.Env(), error, "write", "signalling event descriptor " + std::to_string(fd));
+}
+
+// clearEvent(fd): EAGAIN means that it was clear.
+static void ClearEvent(const Napi::CallbackInfo& info) {
+  int fd = IntegerArgument(info, 0, "fd");
+  uint64_t value;
+  ssize_t result;
+  do result = read(fd, &value, sizeof value);
+  while (result < 0 && errno == EINTR);
+  int error = errno;
+  if (result < 0 && error != EAGAIN)
+    throw SystemError(info.Env(), error, "read", "clearing event descriptor " + std::to_string(fd));
+}
+
+// closeDescriptor(fd): the descriptor is gone even when close is interrupted, so that is no error.
+static void CloseDescriptor(const Napi::CallbackInfo& info) {
+  int fd = IntegerArgument(info, 0, "fd");
+  if (close(fd) == 0) return;
+  int error = errno;
+  if (error != EINTR)
+    throw SystemError(info.Env(), error, "close", "closing descriptor " + std::to_string(fd));
+}
+
+// wait(descriptors, ready, count, timeoutMs)
+static Napi::Value Wait(const Napi::CallbackInfo& info) {
+  constexpr int kMostDescriptors = 256;
+  Napi::Env env = info.Env();
+  auto descriptors = SpanArgument<int32_t>(info, 0, "descriptors");
+  auto ready = SpanArgument<int16_t>(info, 1, "ready");
+  int count = IntegerArgument(info, 2, "count");
+  int timeout = IntegerArgument(info, 3, "timeoutMs");
+  if (count < 0 || count > kMostDescriptors || static_cast<size_t>(count) > descriptors.length ||
+      static_cast<size_t>(count) > ready.length)
+    throw Napi::RangeError::New(env, "count: must fit both arrays and be at most 256");
+  pollfd polled[kMostDescriptors];
+  for (int i = 0; i < count; i++) polled[i] = {descriptors.data[i], POLLIN, 0};
+  int result = poll(polled, static_cast<nfds_t>(count), timeout);
+  if (result < 0) result = errno == EINTR ? 0 : -errno;
+  for (int i = 0; i < count; i++) ready.data[i] = result > 0 ? polled[i].revents : 0;
+  return Napi::Number::New(env, result);
+}
+
+void InitPoll(Napi::Env env, Napi::Object exports) {
+  exports.Set("mapMemory", Napi::Function::New<MapMemory>(env, "mapMemory"));
+  exports.Set("readClock", Napi::Function::New<ReadClock>(env, "readClock"));
+  exports.Set("createEvent", Napi::Function::New<CreateEvent>(env, "createEvent"));
+  exports.Set("signalEvent", Napi::Function::New<SignalEvent>(env, "signalEvent"));
+  exports.Set("clearEvent", Napi::Function::New<ClearEvent>(env, "clearEvent"));
+  exports.Set("closeDescriptor", Napi::Function::New<CloseDescriptor>(env, "closeDescriptor"));
+  exports.Set("wait", Napi::Function::New<Wait>(env, "wait"));
+}

@@ -35,7 +35,7 @@ export interface Native {
     multiQueue: boolean
     vnetHeader: boolean
   }): { fd: number; name: string }
-  /** TUNSETOFFLOAD with TUN_F_* bits, TUNSETVNETHDRSZ. */
+  /** TUNSETOFFLOAD with TUN_F_* bits, TUNSETVNETHDRSZ (headerBytes 0 leaves the size alone). */
   setTunOffload(fd: number, flags: number, headerBytes: number): void
   /** AF_PACKET SOCK_RAW socket bound to an interface, non-blocking; protocol in host order (0x0003 all). ignoreOutgoing sets PACKET_IGNORE_OUTGOING, promiscuous joins PACKET_MR_PROMISC. */
   openPacketSocket(options: {
@@ -69,6 +69,10 @@ export interface Native {
 
   // -- interfaces
   interfaceIndex(name: string): number
+  /** SIOCGIFMTU: bytes. */
+  interfaceMtu(name: string): number
+  /** The interface's Ethernet address, 6 bytes; undefined when it is no Ethernet. */
+  interfaceMac(name: string): Uint8Array | undefined
   /** Receive and combined queues by ETHTOOL_GCHANNELS, 1 where the driver does not say. */
   queueCount(name: string): number
   /** ETHTOOL_STXCSUM etc.: turns an ethtool legacy offload on or off (`tx`, `rx`, `tso`, `gso`, `gro`). */
