@@ -1,0 +1,57 @@
+#!/usr/bin/env node
+/**
+ * The toolbox: one word says which tool, the rest is the tool's own. Each tool is a module here with
+ * `main(args)`, which resolves to the exit status, and is loaded only when it is asked for.
+ */
+interface Tool {
+  readonly summary: string
+  readonly load: () => Promise<{ main(args: string[]): number | Promise<number> }>
+}
+
+const tools: Record<string, Tool> = {
+  lab: {
+    summary: 'balance real traffic between network namespaces, and say how it was shared out',
+    load: () => import('./lab.js'),
+  },
+  mark: {
+    summary: 'marking rules of a running director, as iptables -j MARK has them',
+    load: () => import('./mark.js'),
+  },
+  plumbing: {
+    summary: 'what uvsd has programmed into the kernel: routes, rules, addresses, programs',
+    load: () => import('./plumbing.js'),
+  },
+  doctor: {
+    summary: 'what this machine can do for uvs, and what it cannot',
+    load: () => import('./doctor.js'),
+  },
+}
+
+const help = `uvs, the toolbox of the userspace virtual server
+
+Usage: uvs TOOL [ARGUMENT…]
+       uvs TOOL --help
+
+${Object.entries(tools)
+  .map(([name, tool]) => `  ${name.padEnd(10)}${tool.summary}`)
+  .join('\n')}
+
+The director itself is uvsd; uvsadm configures it as ipvsadm configures IPVS.
+`
+
+const [name, ...rest] = process.argv.slice(2)
+if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+  const stream = name === undefined ? process.stderr : process.stdout
+  stream.write(help)
+  process.exitCode = name === undefined ? 2 : 0
+} else if (!Object.hasOwn(tools, name)) {
+  process.stderr.write(`uvs: there is no tool '${name}'; uvs --help lists them\n`)
+  process.exitCode = 2
+} else {
+  try {
+    process.exitCode = await (await tools[name]!.load()).main(rest)
+  } catch (error) {
+    process.stderr.write(`uvs ${name}: ${(error as Error).message}\n`)
+    process.exitCode = 1
+  }
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env node
+// Sends datagrams to a UDP echo, each from a socket of its own, and prints an answer a line in order:
+// what came, and from where (`server1 hello-0 192.168.10.100:5353`), or `no answer`.
+//   node echo-client.js ADDRESS PORT COUNT [TIMEOUT_MS]
+import { createSocket } from 'node:dgram'
+
+const [address, port, count, timeoutMs] = process.argv.slice(2)
+
+for (let i = 0; i < Number(count); i++) {
+  const answer = await new Promise<string>((resolve) => {
+    const socket = createSocket('udp4')
+    const timer = setTimeout(() => finish('no answer'), Number(timeoutMs ?? 2000))
+    const finish = (text: string): void => {
+      clearTimeout(timer)
+      socket.close()
+      resolve(text)
+    }
+    socket.on('error', (error) => finish(`no answer: ${error.message}`))
+    socket.on('message', (message, from) => finish(`${message} ${from.address}:${from.port}`))
+    socket.send(`hello-${i}`, Number(port), address!)
+  })
+  process.stdout.write(`${answer}\n`)
+}
