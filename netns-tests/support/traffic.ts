@@ -1,0 +1,93 @@
+// Real traffic of the client namespace: curl over the kernel's TCP, and datagrams to the UDP echo.
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import type { Namespace } from '../../src/lab/lab.js'
+import { payload } from '../../src/lab/payload.js'
+import { echoClientPath } from '../../src/lab/topology.js'
+
+/** How often each word occurs. */
+export function tally(words: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const word of words) counts[word] = (counts[word] ?? 0) + 1
+  return counts
+}
+
+/** Who answered so many HTTP requests, in order; each on a connection of its own, all from one curl. */
+export async function whoAnswers(
+  client: Namespace,
+  address: string,
+  requests: number,
+  options: { port?: number; from?: string } = {},
+): Promise<string[]> {
+  const result = await client.try('curl', [
+    ...['-sS', '--fail', '--max-time', '5', '-H', 'Connection: close'],
+    ...(options.from === undefined ? [] : ['--interface', options.from]),
+    `http://${address}:${options.port ?? 80}/[1-${requests}]`,
+  ])
+  if (result.stderr !== '') throw new Error(`curl: ${result.stderr.slice(0, 500)}`)
+  return result.stdout.trimEnd().split('\n')
+}
+
+/** The answers of the UDP echo, `SERVER TEXT ADDRESS:PORT`, each asked from a socket of its own. */
+export async function echoAnswers(
+  client: Namespace,
+  address: string,
+  port: number,
+  datagrams: number,
+): Promise<string[]> {
+  const args = [echoClientPath(), address, String(port), String(datagrams)]
+  return (await client.run(process.execPath, ...args)).trimEnd().split('\n')
+}
+
+/** Downloads with curl; the SHA-256 of what came and how much it was. */
+export async function download(
+  client: Namespace,
+  url: string,
+): Promise<{ sha256: string; bytes: number }> {
+  const curl = inNamespace(client, ['-sS', '--fail', '--max-time', '60', url])
+  curl.stdin.end()
+  const hash = createHash('sha256')
+  let bytes = 0
+  for await (const chunk of curl.stdout as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    hash.update(chunk)
+  }
+  await succeeded(curl)
+  return { sha256: hash.digest('hex'), bytes }
+}
+
+/** Uploads so many bytes of the known payload with curl; what the server says about them. */
+export async function upload(
+  client: Namespace,
+  url: string,
+  totalBytes: number,
+): Promise<{ server: string; sha256: string; bytes: number }> {
+  const curl = inNamespace(client, ['-sS', '--fail', '--max-time', '60', '-T', '-', url])
+  const said: Buffer[] = []
+  curl.stdout.on('data', (chunk: Buffer) => said.push(chunk))
+  // When curl gives up its exit status says why, better than the broken pipe.
+  await pipeline(Readable.from(payload(totalBytes)), curl.stdin).catch(() => undefined)
+  await succeeded(curl)
+  return JSON.parse(Buffer.concat(said).toString()) as {
+    server: string
+    sha256: string
+    bytes: number
+  }
+}
+
+function inNamespace(namespace: Namespace, args: string[]) {
+  const curl = spawn('ip', ['netns', 'exec', namespace.name, 'curl', ...args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  })
+  const errors: Buffer[] = []
+  curl.stderr.on('data', (chunk: Buffer) => errors.push(chunk))
+  const closed = new Promise<number | null>((resolve) => curl.on('close', resolve))
+  return Object.assign(curl, { closed, errors })
+}
+
+async function succeeded(curl: ReturnType<typeof inNamespace>): Promise<void> {
+  const status = await curl.closed
+  if (status !== 0) throw new Error(`curl: exit ${status}: ${Buffer.concat(curl.errors)}`)
+}
