@@ -1,0 +1,164 @@
+/**
+ * The data-plane thread: opens its ports, then runs to completion for ever. It never returns to its event
+ * loop; messages of the main thread are fetched between rounds, and an eventfd wakes it from poll.
+ */
+import { receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { IpvsError } from '../core/commands.js'
+import { DataPlane } from '../core/data-plane.js'
+import { Director } from '../core/director.js'
+import { RouteTable } from '../core/route-table.js'
+import { AfxdpPort } from '../drivers/afxdp.js'
+import { mapFrames, Waiter } from '../drivers/waiter.js'
+import { MonotonicClock } from '../drivers/monotonic-clock.js'
+import { TapPort } from '../drivers/tap.js'
+import { TunPort } from '../drivers/tun.js'
+import { FramePool } from '../port/frame-pool.js'
+import { JIFFIES_PER_SECOND } from '../port/clock.js'
+import type { PacketPort } from '../port/packet-port.js'
+import { SeededRandom } from '../port/random.js'
+import { parseAddress } from '../wire/ipv4.js'
+import type { FromThread, PortPlan, ThreadOptions, ToThread } from './thread-messages.js'
+import { parseMac } from '../wire/ethernet.js'
+
+/** How long an idle thread sleeps at most, so that timers never lag behind by more. */
+const IDLE_MS = 1000
+/** The same while packets wait for a neighbour or for the kernel to transmit. */
+const BUSY_MS = 1
+/** How long stopping may take while frames are still under way. */
+const DRAIN_ROUNDS = 1000
+
+const options = workerData as ThreadOptions
+const { channel } = options
+const say = (message: FromThread): void => channel.postMessage(message)
+
+const pool = new FramePool(
+  mapFrames(options.frameSize * options.frameCount),
+  options.frameSize,
+  options.frameCount,
+)
+const ports = options.ports.map(openPort)
+const clock = new MonotonicClock(options.clockStartSeconds)
+const routes = new RouteTable()
+const director = new Director({
+  pool,
+  neighbours: routes,
+  random: new SeededRandom(options.seed),
+  table: { region: options.connections, maxConnections: options.maxConnections, seed: options.seed },
+  counters: options.counters,
+  ports: ports.map((port, i) => ({ name: port.name, interface: options.ports[i]!.interface })),
+  now: clock.nowJiffies(),
+})
+const dataPlane = new DataPlane({
+  pool,
+  ports,
+  director,
+  neighbours: routes,
+  clock,
+  kernelPath: {
+    port: options.kernelPath.port,
+    ...(options.kernelPath.mac ? { mac: parseMac(options.kernelPath.mac)! } : {}),
+  },
+})
+const attention = new Int32Array(options.attention)
+const waiter = new Waiter([options.wakeUp, ...ports.flatMap((port) => port.descriptors)])
+let stopping = false
+
+say({
+  kind: 'opened',
+  ports: ports.map((port) => ({
+    name: port.name,
+    interfaceIndex: port.interfaceIndex,
+    ...(port instanceof AfxdpPort
+      ? { socket: { descriptor: port.descriptor, queue: port.queue }, zeroCopy: port.zeroCopy }
+      : {}),
+  })),
+})
+run()
+
+function run(): void {
+  while (!stopping) {
+    if (Atomics.load(attention, 0) !== 0) readMessages()
+    if (dataPlane.round() > 0) continue
+    if (routes.hasWanted) say({ kind: 'wanted', neighbours: routes.takeWanted() })
+    if (Atomics.load(attention, 0) === 0) waiter.wait(dataPlane.busy ? BUSY_MS : idleMs())
+  }
+  drain()
+  for (const port of ports) port.close()
+  say({ kind: 'stopped' })
+  channel.close()
+}
+
+function idleMs(): number {
+  return Math.min(IDLE_MS, (director.jiffiesToNextTimer() * 1000) / JIFFIES_PER_SECOND)
+}
+
+/** What was received is still carried through; nothing new is steered here by now. */
+function drain(): void {
+  for (let i = 0; i < DRAIN_ROUNDS; i++) {
+    if (dataPlane.round() > 0) continue
+    if (!ports.some((port) => port.transmitting)) return
+    waiter.wait(BUSY_MS)
+  }
+}
+
+function readMessages(): void {
+  // Cleared before reading: a message that comes meanwhile sets it again.
+  Atomics.store(attention, 0, 0)
+  waiter.clear(options.wakeUp)
+  for (;;) {
+    const received = receiveMessageOnPort(channel) as { message: ToThread } | undefined
+    if (!received) return
+    handle(received.message)
+  }
+}
+
+function handle(message: ToThread): void {
+  switch (message.kind) {
+    case 'command':
+      try {
+        say({ kind: 'reply', id: message.id, reply: director.execute(message.command) })
+      } catch (error) {
+        if (!(error instanceof IpvsError)) throw error
+        say({ kind: 'refused', id: message.id, code: error.code, message: error.message })
+      }
+      return
+    case 'status':
+      return say({
+        kind: 'reply',
+        id: message.id,
+        reply: {
+          ports: ports.map(({ name, counters }) => ({ name, counters: { ...counters } })),
+          waitingPackets: dataPlane.waitingPackets,
+          freeFrames: pool.available,
+          frames: pool.frameCount,
+        },
+      })
+    case 'routes':
+      return routes.apply(message.updates)
+    case 'own-addresses': {
+      const addresses = Int32Array.from(message.addresses, (text) => parseAddress(text)!)
+      for (const port of ports) if (port instanceof TapPort) port.setOwnAddresses(addresses)
+      return
+    }
+    case 'stop':
+      stopping = true
+  }
+}
+
+function openPort(plan: PortPlan): PacketPort {
+  switch (plan.driver) {
+    case 'afxdp':
+      return new AfxdpPort({
+        interface: plan.interface,
+        interfaceIndex: plan.interfaceIndex,
+        mac: parseMac(plan.mac)!,
+        mtu: plan.mtu,
+        queue: plan.queue,
+        pool,
+      })
+    case 'tun':
+      return new TunPort({ name: plan.interface, pool })
+    case 'tap':
+      return new TapPort({ name: plan.interface, pool, ...(plan.mac ? { mac: parseMac(plan.mac)! } : {}) })
+  }
+}

@@ -1,0 +1,147 @@
+import { once } from 'node:events'
+import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads'
+import { IpvsError, type Command, type Reply } from '../core/commands.js'
+import type { RouteUpdate } from '../core/route-table.js'
+import { WakeUp } from '../drivers/waiter.js'
+import type {
+  FromThread,
+  OpenedPort,
+  ThreadOptions,
+  ThreadStatus,
+  ToThread,
+} from './thread-messages.js'
+
+type ThreadEvents = {
+  /** Packets wait for these neighbours. */
+  wanted: (neighbours: { interfaceIndex: number; address: string }[]) => void
+  /** The thread has ended by an error: the daemon cannot go on. */
+  failed: (error: Error) => void
+}
+
+/** The main thread's handle of the data-plane thread: requests answered by promises, and a wake-up call. */
+export class DataPlaneThread {
+  private readonly requests = new Map<
+    number,
+    { resolve: (reply: unknown) => void; reject: (error: Error) => void }
+  >()
+  private nextId = 1
+  private ended: Error | undefined
+
+  private constructor(
+    private readonly worker: Worker,
+    private readonly channel: MessagePort,
+    private readonly wakeUp: WakeUp,
+    readonly ports: OpenedPort[],
+    events: ThreadEvents,
+  ) {
+    channel.on('message', (message: FromThread) => {
+      switch (message.kind) {
+        case 'reply':
+          this.take(message.id)?.resolve(message.reply)
+          break
+        case 'refused':
+          this.take(message.id)?.reject(
+            new IpvsError(message.code as IpvsError['code'], message.message),
+          )
+          break
+        case 'wanted':
+          events.wanted(message.neighbours)
+      }
+    })
+    worker.on('error', (error) => {
+      this.end(error)
+      events.failed(error)
+    })
+    worker.on('exit', () => this.end(new Error('the data-plane thread has ended')))
+  }
+
+  /** Starts the thread and waits until its ports are open. Fails with the error that opening a port failed with. */
+  static async start(
+    options: Omit<ThreadOptions, 'channel' | 'attention' | 'wakeUp'>,
+    events: ThreadEvents,
+  ): Promise<DataPlaneThread> {
+    const { port1, port2 } = new MessageChannel()
+    const wakeUp = new WakeUp()
+    const workerData: ThreadOptions = {
+      ...options,
+      channel: port2,
+      attention: wakeUp.attention,
+      wakeUp: wakeUp.descriptor,
+    }
+    const worker = new Worker(new URL('./data-plane-thread.js', import.meta.url), {
+      workerData,
+      transferList: [port2],
+      name: 'uvsd-data-plane',
+    })
+    try {
+      const message = await Promise.race([
+        once(port1, 'message').then(([message]) => message as FromThread),
+        once(worker, 'exit').then(() => {
+          throw new Error('the data-plane thread ended while it opened its ports')
+        }),
+      ])
+      if (message.kind !== 'opened')
+        throw new Error(`the data-plane thread began with '${message.kind}'`)
+      return new DataPlaneThread(worker, port1, wakeUp, message.ports, events)
+    } catch (error) {
+      port1.close()
+      await worker.terminate()
+      wakeUp.close()
+      throw error
+    }
+  }
+
+  /** Applies one command. Rejects with IpvsError where the kernel would refuse it. */
+  execute<C extends Command>(command: C): Promise<Reply<C>> {
+    return this.request((id) => ({ kind: 'command', id, command })) as Promise<Reply<C>>
+  }
+
+  status(): Promise<ThreadStatus> {
+    return this.request((id) => ({ kind: 'status', id })) as Promise<ThreadStatus>
+  }
+
+  applyRoutes(updates: RouteUpdate[]): void {
+    this.post({ kind: 'routes', updates })
+  }
+
+  setOwnAddresses(addresses: string[]): void {
+    this.post({ kind: 'own-addresses', addresses })
+  }
+
+  /** Lets the thread finish what is under way and waits for its end. */
+  async stop(): Promise<void> {
+    if (!this.ended) {
+      const exit = once(this.worker, 'exit')
+      this.post({ kind: 'stop' })
+      await exit
+    }
+    this.channel.close()
+    this.wakeUp.close()
+  }
+
+  private request(message: (id: number) => ToThread): Promise<unknown> {
+    if (this.ended) return Promise.reject(this.ended)
+    const id = this.nextId++
+    return new Promise((resolve, reject) => {
+      this.requests.set(id, { resolve, reject })
+      this.post(message(id))
+    })
+  }
+
+  private post(message: ToThread): void {
+    this.channel.postMessage(message)
+    this.wakeUp.ring()
+  }
+
+  private take(id: number) {
+    const request = this.requests.get(id)
+    this.requests.delete(id)
+    return request
+  }
+
+  private end(error: Error): void {
+    this.ended ??= error
+    for (const { reject } of this.requests.values()) reject(error)
+    this.requests.clear()
+  }
+}
