@@ -56,7 +56,14 @@ export interface ServiceRequest {
 export async function serve(
   topology: Topology,
   daemon: Daemon,
-  { protocol = 'tcp', port, serverPort = port, scheduler = 'rr', weights, options = [] }: ServiceRequest,
+  {
+    protocol = 'tcp',
+    port,
+    serverPort = port,
+    scheduler = 'rr',
+    weights,
+    options = [],
+  }: ServiceRequest,
 ): Promise<string> {
   const service = `${protocol === 'tcp' ? '-t' : '-u'} ${topology.virtualAddress}:${port}`
   const lines = topology.servers

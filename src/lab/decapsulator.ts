@@ -25,8 +25,7 @@ process.stdout.write(`decapsulator on ${port.interfaceName}: ready\n`)
 while (port.receiveErrno !== EBADFD) {
   waiter.wait(-1)
   port.receive(received)
-  for (let i = 0; i < received.count; i++)
-    decapsulate(received.offsets[i]!, received.lengths[i]!)
+  for (let i = 0; i < received.count; i++) decapsulate(received.offsets[i]!, received.lengths[i]!)
   received.count = 0
   port.transmit(inner)
 }

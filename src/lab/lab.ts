@@ -1,4 +1,5 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import {
   closeSync,
   existsSync,
@@ -323,11 +324,12 @@ export class LabProcess {
 
   /** Waits for its end and returns its exit status; 128 + n for a signal. */
   async waitForExit(timeoutMs = 10_000): Promise<number> {
-    const inTime = await Promise.race([
-      this.exited.then(() => true),
-      sleep(timeoutMs).then(() => false),
-    ])
-    if (!inTime) throw new Error(`${this.name} (pid ${this.pid}) still runs after ${timeoutMs} ms`)
+    const tooLate = new AbortController()
+    const timer = setTimeout(() => tooLate.abort(), timeoutMs)
+    await Promise.race([this.exited, once(tooLate.signal, 'abort')])
+    clearTimeout(timer)
+    if (tooLate.signal.aborted)
+      throw new Error(`${this.name} (pid ${this.pid}) still runs after ${timeoutMs} ms`)
     if (this.failure) throw this.failure
     return this.status!
   }

@@ -38,14 +38,15 @@ export function run(
     const child = spawn(command, args, {
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
       env: { ...process.env, ...options.environment },
-      timeout: options.timeoutMs ?? 120_000,
-      killSignal: 'SIGKILL',
     })
+    // spawn's own timeout outlives a command that could not be started.
+    const killer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 120_000)
     const stdout: Buffer[] = []
     const stderr: Buffer[] = []
     child.stdout!.on('data', (chunk: Buffer) => stdout.push(chunk))
     child.stderr!.on('data', (chunk: Buffer) => stderr.push(chunk))
     child.on('error', (error: NodeJS.ErrnoException) => {
+      clearTimeout(killer)
       reject(
         error.code === 'ENOENT'
           ? new Error(`${command} is not installed; scripts/setup installs what the lab needs`)
@@ -53,6 +54,7 @@ export function run(
       )
     })
     child.on('close', (code, signal) => {
+      clearTimeout(killer)
       resolve({
         status: code ?? 128 + signalNumber(signal),
         stdout: Buffer.concat(stdout).toString(),

@@ -1,0 +1,123 @@
+// A killed uvsd leaves nothing that stands in its successor's way, and only one serves an interface.
+import { writeFileSync } from 'node:fs'
+import t from 'tap'
+import type { Namespace } from '../src/lab/lab.js'
+import { sleep } from '../src/lab/process.js'
+import {
+  HTTP_PORT,
+  startDaemon,
+  type Driver,
+  type Method,
+  type Topology,
+} from '../src/lab/topology.js'
+import { build, skip } from './support/director.js'
+import { tally, whoAnswers } from './support/traffic.js'
+
+t.setTimeout(180_000)
+
+const combinations: [Method, Driver][] = [
+  ['nat', 'afxdp'],
+  ['nat', 'tun'],
+  ['dr', 'tap'],
+]
+
+for (const [method, driver] of combinations)
+  void t.test(`${method} on ${driver}`, { skip }, async (t) => {
+    const topology = await build(t, method, driver)
+    const { client, director, virtualAddress } = topology
+    const rules = writeRules(topology)
+    const untouched = await kernelState(director)
+    const start = (name: string) =>
+      startDaemon(topology, { name, extraArguments: ['--rules', rules] })
+
+    await t.test('kill -9 in mid-traffic, then the same command again', async (t) => {
+      const first = await start('first')
+      t.equal((await whoAnswers(client, virtualAddress, 30)).length, 30, 'traffic flows')
+      const serving = await kernelState(director)
+      const traffic = client.try('timeout', [
+        ...['5', 'curl', '-s', '--max-time', '1', '-H', 'Connection: close'],
+        `http://${virtualAddress}:${HTTP_PORT}/[1-100000]`,
+      ])
+      await sleep(700)
+      first.process.signal('SIGKILL')
+      t.equal(await first.process.waitForExit(), 137)
+
+      const second = await start('second')
+      t.strictSame(await kernelState(director), serving, 'what is programmed is there once')
+      t.strictSame(await answersSettled(topology), { server1: 10, server2: 10, server3: 10 })
+      await traffic
+
+      second.process.signal('SIGTERM')
+      t.equal(await second.process.waitForExit(), 0, second.process.output.slice(-500))
+      t.strictSame(await kernelState(director), untouched, 'and gone at its end')
+    })
+
+    await t.test('a second uvsd on the same interface is refused', async (t) => {
+      const first = await start('served')
+      const name = driver === 'afxdp' ? 'eth0' : 'uvs0'
+      const second = await startDaemon(topology, { name: 'refused' }).then(
+        () => undefined,
+        (error: Error) => error,
+      )
+      t.ok(second, 'it does not start')
+      t.match(second?.message, new RegExp(name), 'the error names the interface')
+      t.match(second?.message, /already|in use|busy/i, 'and says that it is taken')
+      t.notMatch(second?.message, /\n\s+at /, 'in a sentence, not a stack trace')
+      t.equal(first.process.exitStatus, undefined, 'the first one runs on')
+      t.strictSame(tally(await whoAnswers(client, virtualAddress, 30)), {
+        server1: 10,
+        server2: 10,
+        server3: 10,
+      })
+      first.process.signal('SIGTERM')
+      t.equal(await first.process.waitForExit(), 0)
+      t.strictSame(await kernelState(director), untouched, 'nothing is left behind')
+    })
+  })
+
+/** The requests that were under way compete with ours until curl has given them up. */
+async function answersSettled(topology: Topology): Promise<Record<string, number>> {
+  await sleep(5000)
+  return tally(await whoAnswers(topology.client, topology.virtualAddress, 30))
+}
+
+function writeRules({ lab, virtualAddress, servers, forwardingOption }: Topology): string {
+  const file = `${lab.folder}/rules`
+  const service = `-t ${virtualAddress}:${HTTP_PORT}`
+  const lines = servers.map(
+    ({ address }) => `-a ${service} -r ${address}:${HTTP_PORT} ${forwardingOption} -w 1`,
+  )
+  writeFileSync(file, [`-A ${service} -s rr`, ...lines, ''].join('\n'))
+  return file
+}
+
+/** What a daemon could leave behind in the kernel: devices, programs, addresses, routes, rules. */
+async function kernelState(director: Namespace): Promise<Record<string, string[]>> {
+  const links = JSON.parse(await director.ip('-json', '-details', 'link', 'show')) as {
+    ifname: string
+    master?: string
+    operstate: string
+    xdp?: { mode: number }
+  }[]
+  const lines = (text: string): string[] =>
+    text
+      .split('\n')
+      .map((line) => line.trimEnd())
+      .filter((line) => line !== '')
+      .sort()
+  const addresses = JSON.parse(await director.ip('-json', 'address', 'show')) as {
+    ifname: string
+    addr_info: { local: string; prefixlen: number }[]
+  }[]
+  return {
+    links: links.map(
+      ({ ifname, master, operstate, xdp }) =>
+        `${ifname} master ${master ?? 'none'} ${operstate} xdp ${xdp?.mode ?? 'none'}`,
+    ),
+    addresses: addresses.flatMap(({ ifname, addr_info }) =>
+      addr_info.map(({ local, prefixlen }) => `${ifname} ${local}/${prefixlen}`),
+    ),
+    routes: lines(await director.ip('route', 'show', 'table', 'all')),
+    rules: lines(await director.ip('rule', 'show')),
+  }
+}
