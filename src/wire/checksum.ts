@@ -30,6 +30,17 @@ export function sumRange(
   return sum
 }
 
+/**
+ * The checksum of a byte range anywhere, in host order: high byte first when it is stored by bytes. For what
+ * is rarer than a packet.
+ */
+export function internetChecksum(bytes: Uint8Array, offset: number, length: number): number {
+  let sum = 0
+  for (let i = 0; i + 1 < length; i += 2) sum += (bytes[offset + i]! << 8) | bytes[offset + i + 1]!
+  if ((length & 1) !== 0) sum += bytes[offset + length - 1]! << 8
+  return finish(sum)
+}
+
 /** Partial sum of the IPv4 pseudo-header of TCP and UDP. */
 export function sumPseudoHeader(
   protocol: number,
