@@ -6,12 +6,11 @@
 import { mapFrames, Waiter } from '../drivers/waiter.js'
 import { TunPort } from '../drivers/tun.js'
 import { FrameBatch, FramePool } from '../port/frame-pool.js'
+import * as ipv4 from '../wire/ipv4.js'
 
 const FRAME_BYTES = 2048
 const FRAMES = 256
 const EBADFD = 77
-const PROTOCOL_IPIP = 4
-const MIN_HEADER_BYTES = 20
 
 const device = process.argv[2] ?? 'decap0'
 const pool = new FramePool(mapFrames(FRAME_BYTES * FRAMES), FRAME_BYTES, FRAMES)
@@ -32,15 +31,13 @@ while (port.receiveErrno !== EBADFD) {
 
 /** The packet inside goes on; anything else ends here. */
 function decapsulate(offset: number, length: number): void {
-  const { bytes } = pool
-  const headerBytes = (bytes[offset]! & 15) * 4
-  const isWhole = ((bytes[offset + 6]! & 0x3f) | bytes[offset + 7]!) === 0
-  if (
-    length >= headerBytes + MIN_HEADER_BYTES &&
-    bytes[offset]! >> 4 === 4 &&
-    bytes[offset + 9] === PROTOCOL_IPIP &&
-    isWhole
-  )
-    inner.push(offset + headerBytes, length - headerBytes)
-  else pool.give(offset)
+  const { words, halfs, bytes } = pool
+  const isTunnelled =
+    ipv4.validate(words, halfs, bytes, offset, length) === ipv4.Malformed.none &&
+    ipv4.protocol(bytes, offset) === ipv4.IpProtocol.ipip &&
+    !ipv4.isFragment(halfs, offset)
+  if (isTunnelled) {
+    const headerBytes = ipv4.headerBytes(bytes, offset)
+    inner.push(offset + headerBytes, ipv4.totalLength(bytes, offset) - headerBytes)
+  } else pool.give(offset)
 }
