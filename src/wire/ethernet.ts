@@ -3,20 +3,22 @@
  * is aligned; addresses are moved as three 16-bit loads.
  */
 
-export const ETHERNET_HEADER_BYTES = 14
-export const MAC_BYTES = 6
+export const HEADER_BYTES = 14
+export const ADDRESS_BYTES = 6
 
 /** Offsets in bytes from the frame's start. */
 export const DESTINATION = 0
 export const SOURCE = 6
 export const ETHER_TYPE = 12
 
-// EtherTypes as loaded on a little-endian machine.
-export const ETHERTYPE_IPV4_BE = 0x0008
-export const ETHERTYPE_ARP_BE = 0x0608
-export const ETHERTYPE_IPV6_BE = 0xdd86
-/** IEEE 802.1Q tag. */
-export const ETHERTYPE_VLAN_BE = 0x0081
+/** EtherTypes as loaded on a little-endian machine. */
+export const EtherTypeBe = {
+  ipv4: 0x0008,
+  arp: 0x0608,
+  ipv6: 0xdd86,
+  /** IEEE 802.1Q tag. */
+  vlan: 0x0081,
+} as const
 
 export function etherTypeBe(halfs: Uint16Array, offset: number): number {
   return halfs[(offset + ETHER_TYPE) >> 1]!
@@ -60,6 +62,6 @@ export function parseMac(text: string): Uint8Array | undefined {
 /** The six bytes at an offset as `02:00:0a:00:00:01`. */
 export function formatMac(bytes: Uint8Array, offset = 0): string {
   const parts: string[] = []
-  for (let i = 0; i < MAC_BYTES; i++) parts.push(bytes[offset + i]!.toString(16).padStart(2, '0'))
+  for (let i = 0; i < ADDRESS_BYTES; i++) parts.push(bytes[offset + i]!.toString(16).padStart(2, '0'))
   return parts.join(':')
 }
