@@ -2,7 +2,7 @@ import { FrameBatch, type FramePool } from '../port/frame-pool.js'
 import { HopState, type Neighbours } from '../port/neighbours.js'
 import { LinkLayer, type PacketPort } from '../port/packet-port.js'
 import { JIFFIES_PER_SECOND, type Clock } from '../port/clock.js'
-import { ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4_BE } from '../wire/ethernet.js'
+import * as ethernet from '../wire/ethernet.js'
 import { fragmentIpv4 } from './fragment.js'
 import type { Director } from './director.js'
 import { NeighbourQueue } from './neighbour-queue.js'
@@ -112,7 +112,7 @@ export class DataPlane {
     let network = offset
     let available = length
     if (this.isEthernet[port] === 1) {
-      if (length < ETHERNET_HEADER_BYTES) return this.drop(offset, Reason['truncated-link-header'])
+      if (length < ethernet.HEADER_BYTES) return this.drop(offset, Reason['truncated-link-header'])
       const half = offset >> 1
       const halfs = this.pool.halfs
       const mac = 3 * port
@@ -122,9 +122,9 @@ export class DataPlane {
         halfs[half + 2] !== this.portMac[mac + 2]
       )
         return this.drop(offset, Reason['not-for-us'])
-      if (halfs[half + 6] !== ETHERTYPE_IPV4_BE) return this.drop(offset, Reason['not-ip'])
-      network += ETHERNET_HEADER_BYTES
-      available -= ETHERNET_HEADER_BYTES
+      if (halfs[half + 6] !== ethernet.EtherTypeBe.ipv4) return this.drop(offset, Reason['not-ip'])
+      network += ethernet.HEADER_BYTES
+      available -= ethernet.HEADER_BYTES
     }
     switch (this.director.process(network, available, port)) {
       case Verdict.forward:
@@ -158,13 +158,9 @@ export class DataPlane {
 
   private sendToNeighbour(hop: number, offset: number, length: number): void {
     const port = this.neighbours.port[hop]!
-    if (this.isEthernet[port] === 1) {
-      const mac = this.neighbours.mac
-      const m = 3 * hop
-      this.queueEthernet(port, mac[m]!, mac[m + 1]!, mac[m + 2]!, offset, length)
-    } else {
-      this.queue(port, offset, length)
-    }
+    if (this.isEthernet[port] === 1)
+      this.queueEthernet(port, this.neighbours.mac, 3 * hop, offset, length)
+    else this.queue(port, offset, length)
   }
 
   private sendToKernel(offset: number, length: number): void {
@@ -172,8 +168,7 @@ export class DataPlane {
     if (port < 0) {
       this.pool.give(offset)
     } else if (this.isEthernet[port] === 1) {
-      const mac = this.kernelMac
-      this.queueEthernet(port, mac[0]!, mac[1]!, mac[2]!, offset, length)
+      this.queueEthernet(port, this.kernelMac, 0, offset, length)
     } else {
       this.queue(port, offset, length)
     }
@@ -190,26 +185,25 @@ export class DataPlane {
     this.pool.give(offset)
   }
 
+  /** Puts a link-layer header in front; the neighbour's address is three halfs of `macs` from `index`. */
   private queueEthernet(
     port: number,
-    mac0: number,
-    mac1: number,
-    mac2: number,
+    macs: Uint16Array,
+    index: number,
     offset: number,
     length: number,
   ): void {
-    const start = offset - ETHERNET_HEADER_BYTES
-    const half = start >> 1
-    const halfs = this.pool.halfs
-    const own = 3 * port
-    halfs[half] = mac0
-    halfs[half + 1] = mac1
-    halfs[half + 2] = mac2
-    halfs[half + 3] = this.portMac[own]!
-    halfs[half + 4] = this.portMac[own + 1]!
-    halfs[half + 5] = this.portMac[own + 2]!
-    halfs[half + 6] = ETHERTYPE_IPV4_BE
-    this.queue(port, start, length + ETHERNET_HEADER_BYTES)
+    const start = offset - ethernet.HEADER_BYTES
+    ethernet.writeHeader(
+      this.pool.halfs,
+      start,
+      macs,
+      index,
+      this.portMac,
+      3 * port,
+      ethernet.EtherTypeBe.ipv4,
+    )
+    this.queue(port, start, length + ethernet.HEADER_BYTES)
   }
 
   private queue(port: number, offset: number, length: number): void {

@@ -1,6 +1,6 @@
 import type { FrameBatch, FramePool } from '../port/frame-pool.js'
 import { IP_HEADROOM } from '../port/frame-pool.js'
-import { internetChecksum } from '../wire/checksum.js'
+import * as ipv4 from '../wire/ipv4.js'
 
 const MORE_FRAGMENTS = 0x2000
 
@@ -17,8 +17,8 @@ export function fragmentIpv4(
   mtu: number,
   into: FrameBatch,
 ): boolean {
-  const { bytes } = pool
-  const headerBytes = (bytes[offset]! & 0x0f) << 2
+  const { bytes, halfs } = pool
+  const headerBytes = ipv4.headerBytes(bytes, offset)
   const payloadBytes = length - headerBytes
   const pieceBytes = (mtu - headerBytes) & ~7
   if (pieceBytes <= 0) return false
@@ -41,11 +41,7 @@ export function fragmentIpv4(
     bytes[start + 3] = total
     bytes[start + 6] = fragmentField >> 8
     bytes[start + 7] = fragmentField
-    bytes[start + 10] = 0
-    bytes[start + 11] = 0
-    const sum = internetChecksum(bytes, start, headerBytes)
-    bytes[start + 10] = sum >> 8
-    bytes[start + 11] = sum
+    ipv4.writeChecksum(halfs, bytes, start)
     into.push(start, total)
   }
   return true
