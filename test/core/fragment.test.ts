@@ -20,13 +20,6 @@ const datagram = (bytes: number, fields = {}) =>
   })
 
 t.test('a packet longer than the path takes becomes fragments that add up to it', async (t) => {
-  const packet = datagram(1400)
-    source: '10.0.0.1',
-    destination: '10.0.0.2',
-    sourcePort: 1,
-    destinationPort: 2,
-    payload,
-  })
   const { pool, offset } = poolWith(packet)
   const into = new FrameBatch(8)
   t.equal(fragmentIpv4(pool, offset, packet.length, 576, into), true)
