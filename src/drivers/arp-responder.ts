@@ -1,21 +1,9 @@
 import type { FramePool } from '../port/frame-pool.js'
+import * as arp from '../wire/arp.js'
+import * as ethernet from '../wire/ethernet.js'
 
-/** Bytes of an ARP packet for IPv4 over Ethernet, with its Ethernet header and without padding (RFC 826). */
-export const ARP_FRAME_BYTES = 42
-
-// Byte offsets from the start of the frame.
-const DESTINATION = 0
-const SOURCE = 6
-const ETHERTYPE = 12
-const HARDWARE_TYPE = 14
-const PROTOCOL_TYPE = 16
-const HARDWARE_LENGTH = 18
-const PROTOCOL_LENGTH = 19
-const OPERATION = 20
-const SENDER_MAC = 22
-const SENDER_ADDRESS = 28
-const TARGET_MAC = 32
-const TARGET_ADDRESS = 38
+/** Bytes of an answer: an ARP packet for IPv4 with its Ethernet header, without padding. */
+export const ARP_FRAME_BYTES = ethernet.HEADER_BYTES + arp.PACKET_BYTES
 
 /**
  * If the frame asks for the Ethernet address of one of the station's IPv4 addresses, turns it in place into
@@ -25,71 +13,40 @@ const TARGET_ADDRESS = 38
  * Announcements (sender and target the same) ask for nothing.
  *
  * @param offset of the Ethernet header, 2 modulo 4
- * @param mac the station's own Ethernet address, 6 bytes
+ * @param mac the station's own Ethernet address, three halfs
  * @param ownAddressesBe IPv4 addresses as native 32-bit loads
  */
 export function answerArpRequest(
   pool: FramePool,
   offset: number,
   length: number,
-  mac: Uint8Array,
+  mac: Uint16Array,
   ownAddressesBe: Int32Array,
 ): boolean {
-  const { bytes, words } = pool
+  const { bytes, halfs } = pool
   if (length < ARP_FRAME_BYTES) return false
-  if (bytes[offset + ETHERTYPE] !== 0x08 || bytes[offset + ETHERTYPE + 1] !== 0x06) return false
-  if (!isRequest(bytes, offset)) return false
+  if (ethernet.etherTypeBe(halfs, offset) !== ethernet.EtherTypeBe.arp) return false
+  const packet = offset + ethernet.HEADER_BYTES
+  if (!arp.isValid(halfs, packet, length - ethernet.HEADER_BYTES)) return false
+  if (arp.operationBe(halfs, packet) !== arp.OperationBe.request) return false
+  const target = arp.targetIpBe(halfs, packet)
+  const sender = arp.senderIpBe(halfs, packet)
+  if (sender === target || !ownAddressesBe.includes(target)) return false
   // A switch that does not know a station floods its frames: one for another station is no question to us.
-  const isGroup = (bytes[offset + DESTINATION]! & 1) === 1
-  if (!isGroup && !isMac(bytes, offset + DESTINATION, mac)) return false
+  if (!ethernet.isGroupDestination(bytes, offset) && !isMac(halfs, offset, mac)) return false
   // Nobody can be answered at a group address, and our own question that comes back needs no answer.
-  if ((bytes[offset + SENDER_MAC]! & 1) === 1) return false
-  if (isMac(bytes, offset + SENDER_MAC, mac)) return false
-  const target = words[(offset + TARGET_ADDRESS) >> 2]!
-  if (!contains(ownAddressesBe, target)) return false
-  if (areEqual4(bytes, offset + SENDER_ADDRESS, offset + TARGET_ADDRESS)) return false
+  const senderMac = packet + arp.SENDER_MAC
+  if ((bytes[senderMac]! & 1) !== 0 || isMac(halfs, senderMac, mac)) return false
 
-  for (let i = 0; i < 6; i++) {
-    const asker = bytes[offset + SENDER_MAC + i]!
-    bytes[offset + DESTINATION + i] = asker
-    bytes[offset + TARGET_MAC + i] = asker
-    bytes[offset + SOURCE + i] = mac[i]!
-    bytes[offset + SENDER_MAC + i] = mac[i]!
-  }
-  for (let i = 0; i < 4; i++) {
-    const own = bytes[offset + TARGET_ADDRESS + i]!
-    bytes[offset + TARGET_ADDRESS + i] = bytes[offset + SENDER_ADDRESS + i]!
-    bytes[offset + SENDER_ADDRESS + i] = own
-  }
-  bytes[offset + OPERATION + 1] = 2
+  const { arp: etherType } = ethernet.EtherTypeBe
+  ethernet.writeHeader(halfs, offset, halfs, senderMac >> 1, mac, 0, etherType)
+  // The asker's address is taken from the header just written: the packet's own copy is overwritten first.
+  const asker = (offset + ethernet.DESTINATION) >> 1
+  arp.write(halfs, packet, arp.OperationBe.reply, mac, 0, target, halfs, asker, sender)
   return true
 }
 
-/** Operation 1 between Ethernet (hardware type 1, 6 bytes) and IPv4 (protocol 0x0800, 4 bytes). */
-function isRequest(bytes: Uint8Array, offset: number): boolean {
-  return (
-    bytes[offset + HARDWARE_TYPE] === 0 &&
-    bytes[offset + HARDWARE_TYPE + 1] === 1 &&
-    bytes[offset + PROTOCOL_TYPE] === 0x08 &&
-    bytes[offset + PROTOCOL_TYPE + 1] === 0x00 &&
-    bytes[offset + HARDWARE_LENGTH] === 6 &&
-    bytes[offset + PROTOCOL_LENGTH] === 4 &&
-    bytes[offset + OPERATION] === 0 &&
-    bytes[offset + OPERATION + 1] === 1
-  )
-}
-
-function contains(list: Int32Array, value: number): boolean {
-  for (let i = 0; i < list.length; i++) if (list[i] === value) return true
-  return false
-}
-
-function areEqual4(bytes: Uint8Array, a: number, b: number): boolean {
-  for (let i = 0; i < 4; i++) if (bytes[a + i] !== bytes[b + i]) return false
-  return true
-}
-
-function isMac(bytes: Uint8Array, at: number, mac: Uint8Array): boolean {
-  for (let i = 0; i < 6; i++) if (bytes[at + i] !== mac[i]) return false
-  return true
+function isMac(halfs: Uint16Array, offset: number, mac: Uint16Array): boolean {
+  const at = offset >> 1
+  return halfs[at] === mac[0] && halfs[at + 1] === mac[1] && halfs[at + 2] === mac[2]
 }

@@ -3,10 +3,9 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { ETHERNET_HEADROOM } from '../port/frame-pool.js'
 import { LinkLayer } from '../port/packet-port.js'
+import { formatMac, HEADER_BYTES } from '../wire/ethernet.js'
 import { answerArpRequest, ARP_FRAME_BYTES } from './arp-responder.js'
 import { TunDevice, type TunDeviceOptions } from './tun-device.js'
-
-const ETHERNET_HEADER_BYTES = 14
 
 export interface TapPortOptions extends TunDeviceOptions {
   /** The station's Ethernet address, 6 bytes; `stationMac` of the interface when absent. */
@@ -24,16 +23,18 @@ export class TapPort extends TunDevice {
   /** ARP requests answered; they are also among the received and transmitted packets. */
   arpAnswered = 0
 
+  private readonly macHalfs: Uint16Array
   private ownAddressesBe = new Int32Array(0)
   private readonly answerOffset = new Int32Array(1)
   private readonly answerLength = Int32Array.of(ARP_FRAME_BYTES)
 
   /** Opens the device. Throws an Error with errno when the kernel refuses, or when the mac cannot be a station's. */
   constructor(options: TapPortOptions) {
-    super(options, 'tap', ETHERNET_HEADROOM, ETHERNET_HEADER_BYTES)
+    super(options, 'tap', ETHERNET_HEADROOM, HEADER_BYTES)
     try {
       this.mac = Uint8Array.from(options.mac ?? stationMac(this.interfaceName))
       checkStationMac(this.mac, this.native.interfaceMac(this.interfaceName), this.name)
+      this.macHalfs = new Uint16Array(this.mac.buffer)
     } catch (error) {
       this.close()
       throw error
@@ -46,7 +47,8 @@ export class TapPort extends TunDevice {
   }
 
   protected consume(offset: number, length: number): boolean {
-    if (!answerArpRequest(this.pool, offset, length, this.mac, this.ownAddressesBe)) return false
+    if (!answerArpRequest(this.pool, offset, length, this.macHalfs, this.ownAddressesBe))
+      return false
     this.answerOffset[0] = offset
     this.send(this.answerOffset, this.answerLength, 1)
     this.pool.give(offset)
@@ -85,9 +87,9 @@ function networkNamespace(): string {
 }
 
 function checkStationMac(mac: Uint8Array, kernels: Uint8Array | undefined, port: string): void {
-  const text = Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':')
   if (mac.length !== 6)
-    throw new RangeError(`${port}: the Ethernet address ${text} must have 6 bytes`)
+    throw new RangeError(`${port}: an Ethernet address has 6 bytes, not ${mac.length}`)
+  const text = formatMac(mac)
   if ((mac[0]! & 1) === 1 || mac.every((byte) => byte === 0))
     throw new RangeError(`${port}: ${text} is not the Ethernet address of a single station`)
   if (kernels && mac.every((byte, i) => byte === kernels[i]))
