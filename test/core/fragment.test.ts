@@ -20,6 +20,7 @@ const datagram = (bytes: number, fields = {}) =>
   })
 
 t.test('a packet longer than the path takes becomes fragments that add up to it', async (t) => {
+  const packet = datagram(1400)
   const { pool, offset } = poolWith(packet)
   const into = new FrameBatch(8)
   t.equal(fragmentIpv4(pool, offset, packet.length, 576, into), true)
