@@ -62,6 +62,7 @@ export function parseMac(text: string): Uint8Array | undefined {
 /** The six bytes at an offset as `02:00:0a:00:00:01`. */
 export function formatMac(bytes: Uint8Array, offset = 0): string {
   const parts: string[] = []
-  for (let i = 0; i < ADDRESS_BYTES; i++) parts.push(bytes[offset + i]!.toString(16).padStart(2, '0'))
+  for (let i = 0; i < ADDRESS_BYTES; i++)
+    parts.push(bytes[offset + i]!.toString(16).padStart(2, '0'))
   return parts.join(':')
 }
