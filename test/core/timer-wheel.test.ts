@@ -1,0 +1,224 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { LINE_WORDS, W } from '../../src/core/connection.js'
+import { ConnectionTable } from '../../src/core/connection-table.js'
+import { TimerWheel } from '../../src/core/timer-wheel.js'
+import { JIFFIES_PER_SECOND } from '../../src/port/clock.js'
+import { SeededRandom } from '../../src/port/random.js'
+
+const DAY = 86_400 * JIFFIES_PER_SECOND
+
+class Bench {
+  readonly table: ConnectionTable
+  readonly wheel: TimerWheel
+  /** What has expired, in order. */
+  expired: number[] = []
+
+  constructor(
+    readonly size: number,
+    public now: number,
+  ) {
+    const region = new SharedArrayBuffer(ConnectionTable.bytesFor(size))
+    this.table = new ConnectionTable(region, { maxConnections: size, seed: 1 })
+    this.wheel = new TimerWheel(this.table, now)
+  }
+  add(delay: number): number {
+    const c = this.table.create(6, this.table.count, 1, 2, 3, 4, 5, 0)
+    this.setDeadline(c, delay)
+    this.wheel.schedule(c)
+    return c
+  }
+  setDeadline(connection: number, delay: number): void {
+    this.table.words[connection * LINE_WORDS + W.expires] = this.now + delay
+  }
+  expire(connection: number): void {
+    this.expired.push(connection)
+  }
+  advance(jiffies: number, budget = 1e9): boolean {
+    this.now = (this.now + jiffies) | 0
+    return this.wheel.advance(this.now, budget, this)
+  }
+}
+
+t.test('not a jiffy early, not one late', async (t) => {
+  for (const delay of [1, 2, 255, 256, 65534, 65535, 65536, 65537, 200_000]) {
+    const bench = new Bench(4, 0x7fffff00)
+    const c = bench.add(delay)
+    t.equal(bench.advance(delay - 1), true)
+    t.strictSame(bench.expired, [], `${delay - 1} of ${delay}`)
+    bench.advance(1)
+    t.strictSame(bench.expired, [c], `${delay}`)
+  }
+})
+
+t.test('what is due already expires at once', async (t) => {
+  const bench = new Bench(4, 1000)
+  const [a, b] = [bench.add(0), bench.add(-50)]
+  t.equal(bench.wheel.untilNext(bench.now, 100), 0)
+  bench.advance(0)
+  t.strictSame(bench.expired.sort(), [a, b])
+})
+
+t.test('a refreshed connection lives on', async (t) => {
+  const bench = new Bench(4, 0)
+  const c = bench.add(900)
+  for (let i = 0; i < 50; i++) {
+    bench.advance(800)
+    bench.setDeadline(c, 900)
+  }
+  t.strictSame(bench.expired, [])
+  bench.advance(899)
+  t.strictSame(bench.expired, [])
+  bench.advance(1)
+  t.strictSame(bench.expired, [c])
+})
+
+t.test('a shortened connection dies sooner', async (t) => {
+  const bench = new Bench(4, 0)
+  const c = bench.add(90_000)
+  bench.advance(10)
+  bench.setDeadline(c, 1000)
+  bench.wheel.shorten(c)
+  bench.advance(999)
+  t.strictSame(bench.expired, [])
+  bench.advance(1)
+  t.strictSame(bench.expired, [c])
+})
+
+t.test('a cancelled connection does not expire; cancelling twice is nothing', async (t) => {
+  const bench = new Bench(8, 0)
+  const [a, b, c] = [bench.add(10), bench.add(10), bench.add(10)]
+  bench.wheel.cancel(b)
+  bench.wheel.cancel(b)
+  bench.advance(100)
+  t.strictSame(bench.expired.sort(), [a, c])
+})
+
+t.test('the handler may remove, reschedule, and cancel others', async (t) => {
+  const bench = new Bench(8, 0)
+  const [a, b, c] = [bench.add(10), bench.add(10), bench.add(10)]
+  const seen: number[] = []
+  bench.now = 20
+  bench.wheel.advance(20, 100, {
+    expire(connection) {
+      seen.push(connection)
+      if (seen.length === 1) {
+        bench.wheel.cancel(b)
+        bench.setDeadline(connection, 6000)
+        bench.wheel.schedule(connection)
+      } else bench.table.remove(connection)
+    },
+  })
+  t.strictSame(seen, [c, a], 'b was cancelled')
+  bench.table.check()
+  bench.advance(6000)
+  t.strictSame(bench.expired, [c])
+})
+
+t.test('a budget is kept, and nothing is lost by it', async (t) => {
+  const bench = new Bench(200, 0)
+  for (let i = 0; i < 100; i++) bench.add(5)
+  t.equal(bench.advance(10, 30), false)
+  t.equal(bench.expired.length, 30)
+  t.equal(bench.wheel.untilNext(bench.now, 1000), 0)
+  t.equal(bench.advance(0, 69), false)
+  t.equal(bench.advance(0, 30), true)
+  t.equal(new Set(bench.expired).size, 100)
+})
+
+t.test('how long a thread may sleep', async (t) => {
+  const bench = new Bench(4, 500)
+  t.equal(bench.wheel.untilNext(bench.now, 1000), 1000, 'nothing at all')
+  bench.add(70)
+  t.equal(bench.wheel.untilNext(bench.now, 1000), 70)
+  t.equal(bench.wheel.untilNext(bench.now, 50), 50)
+  bench.now += 30
+  t.equal(bench.wheel.untilNext(bench.now, 1000), 40, 'from now, not from the last advance')
+  bench.now += 100
+  t.equal(bench.wheel.untilNext(bench.now, 1000), 0)
+})
+
+t.test('a month passes quickly, and in order', async (t) => {
+  const bench = new Bench(2000, -5 * DAY)
+  const random = new SeededRandom(5)
+  const due: [deadline: number, connection: number][] = []
+  for (let i = 0; i < 2000; i++) {
+    const delay = 1 + ((random.next() >>> 0) % (31 * DAY))
+    due.push([delay, bench.add(delay)])
+  }
+  due.sort((a, b) => a[0] - b[0])
+  t.equal(bench.advance(31 * DAY), true)
+  t.strictSame(
+    bench.expired,
+    due.map(([, c]) => c),
+  )
+})
+
+t.test('wheel = sorted list', async () => {
+  fc.assert(
+    fc.property(
+      fc.integer(),
+      fc.constantFrom(0, 12345, 0x7fffffff - 3000, -2000),
+      fc.constantFrom(20, 3000, 150_000),
+      fc.constantFrom(1, 7, 1e9),
+      (seed, start, horizon, budget) => {
+        const random = new SeededRandom(seed)
+        const below = (n: number): number => (random.next() >>> 0) % n
+        const bench = new Bench(300, start)
+        /** Deadline of each scheduled connection, in jiffies since the start. */
+        const model = new Map<number, number>()
+        let elapsed = 0
+        for (let step = 0; step < 300; step++) {
+          const scheduled = [...model.keys()]
+          const one = scheduled[below(scheduled.length || 1)]
+          const delay = below(horizon)
+          switch (below(5)) {
+            case 0:
+            case 1:
+              if (bench.table.count < bench.size) model.set(bench.add(delay), elapsed + delay)
+              break
+            case 2:
+              if (one === undefined) break
+              bench.setDeadline(one, delay)
+              if (elapsed + delay < model.get(one)!) bench.wheel.shorten(one)
+              model.set(one, elapsed + delay)
+              break
+            case 3:
+              if (one === undefined || below(3) > 0) break
+              bench.wheel.cancel(one)
+              bench.table.remove(one)
+              model.delete(one)
+              break
+            default: {
+              const pass = below(4) === 0 ? below(horizon) : below(horizon / 10)
+              elapsed += pass
+              bench.expired = []
+              let caughtUp = bench.advance(pass, budget)
+              while (!caughtUp) caughtUp = bench.advance(0, budget)
+              const due = [...model].filter(([, deadline]) => deadline <= elapsed)
+              const dueDeadlines = due.map(([, deadline]) => deadline).sort((a, b) => a - b)
+              const order = bench.expired.map((c) => model.get(c))
+              // What was due before this call began has no order among itself.
+              const before = elapsed - pass
+              const clip = (d: number | undefined): number => Math.max(d!, before)
+              if (
+                bench.expired.length !== due.length ||
+                order.some((d, i) => d === undefined || clip(d) !== clip(dueDeadlines[i]))
+              )
+                throw new Error(`step ${step}: expired ${order}, due ${dueDeadlines}`)
+              for (const c of bench.expired) {
+                model.delete(c)
+                bench.table.remove(c)
+              }
+            }
+          }
+          const sleep = bench.wheel.untilNext(bench.now, horizon * 2)
+          for (const deadline of model.values())
+            if (deadline - elapsed < sleep) throw new Error(`step ${step}: sleeps past a deadline`)
+        }
+        bench.table.check()
+      },
+    ),
+    { numRuns: 60 },
+  )
+})
