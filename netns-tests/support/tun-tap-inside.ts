@@ -465,6 +465,30 @@ t.test('packet sockets see the wire of their interface alone', async (t) => {
   )
 })
 
+t.test('a device with vnet headers puts them before its packets', async (t) => {
+  const options = { name: 'uvs0', mode: 'tun', multiQueue: false, vnetHeader: true } as const
+  const { fd, name } = addon.openTun(options)
+  t.teardown(() => addon.closeDescriptor(fd))
+  t.equal(name, 'uvs0')
+  const TUN_F_CSUM = 1
+  const TUN_F_TSO4 = 2
+  addon.setTunOffload(fd, TUN_F_CSUM | TUN_F_TSO4, 12)
+  ip('address', 'add', '10.9.0.1/24', 'dev', 'uvs0')
+  ip('link', 'set', 'uvs0', 'up')
+  t.match((await run('ethtool', ['-k', 'uvs0'])).stdout, /tx-tcp-segmentation: on/)
+  await run('ping', ['-c', '1', '-W', '0.1', '-s', '100', '10.9.0.2'])
+  const region = new Uint8Array(addon.mapMemory(2048))
+  const lengths = new Int32Array(1)
+  t.equal(addon.readBatch(fd, region, Int32Array.of(0), lengths, 1, 2048), 1)
+  t.equal(lengths[0], 12 + 128)
+  t.equal(region[12], 0x45)
+  t.throws(() => addon.setTunOffload(fd, 0, 5), {
+    code: 'EINVAL',
+    message: /setting a vnet header of 5 bytes/,
+  })
+  t.throws(() => addon.setTunOffload(fd, 1 << 20, 0), { code: 'EINVAL' })
+})
+
 t.test('offloads and queues are set and read as ethtool does', async (t) => {
   ip('link', 'add', 'v0', 'numtxqueues', '4', 'numrxqueues', '4', 'type', 'veth', 'peer', 'v1')
   t.teardown(() => ip('link', 'delete', 'v0'))

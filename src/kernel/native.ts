@@ -10,7 +10,10 @@ import { createRequire } from 'node:module'
  */
 export interface Native {
   // -- memory, time, wake-up
-  /** Anonymous page-aligned memory, zeroed, unmapped when collected. */
+  /**
+   * Anonymous page-aligned memory, zeroed, not inherited by child processes, unmapped when collected (by a
+   * turn of the event loop). Another thread cannot be given it: Node copies it or refuses.
+   */
   mapMemory(bytes: number): ArrayBuffer
   /** Writes CLOCK_MONOTONIC to the cell: [0] seconds, [1] nanoseconds. No allocation, unlike returning a number. */
   readClock(cell: Int32Array): void
@@ -23,7 +26,8 @@ export interface Native {
   closeDescriptor(fd: number): void
   /**
    * poll(2) for readability. `descriptors` lists them, `ready[i]` becomes revents of each. timeoutMs -1 waits
-   * for ever. Returns how many are ready, or -errno (EINTR is 0).
+   * for ever. Returns how many are ready, or -errno (EINTR is 0). At most 256 descriptors. Nothing but a
+   * descriptor wakes a thread from it: not even `worker.terminate()`, so have an event among them.
    */
   wait(descriptors: Int32Array, ready: Int16Array, count: number, timeoutMs: number): number
 
@@ -47,7 +51,8 @@ export interface Native {
   /**
    * Reads one packet a frame until the descriptor is empty or count is reached: packet i goes to
    * region[offsets[i]], its length to lengths[i]. A packet longer than maxLength is cut there.
-   * Returns how many, or -errno if the first read failed for another reason than EAGAIN.
+   * Returns how many, or -errno if the first read failed for another reason than EAGAIN. An offset outside
+   * of the region is a RangeError, as in writeBatch.
    */
   readBatch(
     fd: number,
