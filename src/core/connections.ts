@@ -1,0 +1,199 @@
+import { JIFFIES_PER_SECOND } from '../port/clock.js'
+import { IpProtocol } from '../wire/ipv4.js'
+import {
+  B,
+  ConnectionFlag,
+  H,
+  LINE_BYTES,
+  LINE_HALFS,
+  LINE_WORDS,
+  NO_DESTINATION,
+  W,
+} from './connection.js'
+import type { ConnectionTable } from './connection-table.js'
+import { forwardingFlag, type Destination, type DestinationSlots } from './destination.js'
+import type { Protocols } from './protocols/index.js'
+import { Direction, effectiveDirection, TemplateState } from './protocols/protocol.js'
+import { TcpState } from './protocols/tcp.js'
+import { ReplyFilter } from './reply-filter.js'
+import type { TimerWheel } from './timer-wheel.js'
+
+/** A template that still controls connections when its time is up gets so much more (ip_vs_conn_expire). */
+const EXPIRE_LATER_JIFFIES = 60 * JIFFIES_PER_SECOND
+
+/**
+ * The life of connections: made and bound to a destination, moved through the states of their protocol,
+ * timed, and ended, with the counts of destinations and templates kept right all the while
+ * (net/netfilter/ipvs/ip_vs_conn.c).
+ */
+export class Connections {
+  readonly replies = new ReplyFilter()
+  now = 0
+
+  constructor(
+    readonly table: ConnectionTable,
+    private readonly wheel: TimerWheel,
+    private readonly slots: DestinationSlots,
+    private readonly protocols: Protocols,
+  ) {}
+
+  /**
+   * Makes a connection or template and binds it to its destination. Its timer is not running yet: `start`
+   * does that.
+   *
+   * @param flags template or onePacket, else 0; the destination adds those of its forwarding method
+   * @returns the connection, 0 when the table is full
+   */
+  create(
+    protocol: number,
+    clientBe: number,
+    clientPortBe: number,
+    virtualBe: number,
+    virtualPortBe: number,
+    destination: Destination,
+    destinationPortBe: number,
+    flags: number,
+  ): number {
+    const { table } = this
+    const forwarding = forwardingFlag[destination.forwarding]
+    const isMasqueraded = forwarding === ConnectionFlag.masquerade
+    const all =
+      flags | forwarding | ConnectionFlag.inactive | (isMasqueraded ? 0 : ConnectionFlag.noOutput)
+    const connection = table.create(
+      protocol,
+      clientBe,
+      clientPortBe,
+      virtualBe,
+      virtualPortBe,
+      destination.addressBe,
+      destinationPortBe,
+      all,
+    )
+    if (connection === 0) return 0
+    table.words[connection * LINE_WORDS + W.destination] = destination.slot
+    destination.bind(all)
+    if (hasReplies(all)) this.replies.add(protocol, destination.addressBe, destinationPortBe)
+    return connection
+  }
+
+  /** Starts the timer of a new connection. */
+  start(connection: number, timeout: number): void {
+    const line = connection * LINE_WORDS
+    this.table.words[line + W.timeout] = timeout
+    this.table.words[line + W.expires] = (this.now + timeout) | 0
+    this.wheel.schedule(connection)
+  }
+
+  /** Starts the timer of a living connection anew. */
+  touch(connection: number, timeout: number): void {
+    const { words } = this.table
+    const line = connection * LINE_WORDS
+    words[line + W.expires] = (this.now + timeout) | 0
+    const before = words[line + W.timeout]!
+    if (timeout === before) return
+    words[line + W.timeout] = timeout
+    if (timeout < before) this.wheel.shorten(connection)
+  }
+
+  /**
+   * Moves a connection through the states of its protocol (set_tcp_state, udp_state_transition).
+   *
+   * @param direction input or output
+   * @param tcpFlags flags byte of the TCP header; anything for other protocols
+   * @returns the timeout of the state that it is in now, in jiffies
+   */
+  transition(connection: number, protocol: number, direction: Direction, tcpFlags: number): number {
+    if (protocol !== IpProtocol.tcp) {
+      if (direction === Direction.output) this.assureTemplate(connection)
+      return this.protocols.udp.timeouts[0]!
+    }
+    const { words, bytes } = this.table
+    const { tcp } = this.protocols
+    const line = connection * LINE_WORDS
+    const flags = words[line + W.flags]!
+    if (direction === Direction.output && (flags & ConnectionFlag.noOutput) !== 0)
+      words[line + W.flags] = flags & ~ConnectionFlag.noOutput
+    const stateAt = connection * LINE_BYTES + B.state
+    const state = bytes[stateAt]!
+    const next = tcp.transition(state, tcpFlags, effectiveDirection(direction, flags))
+    if (next !== state) {
+      bytes[stateAt] = next
+      this.setActive(connection, tcp.isActive(next))
+      if (next === TcpState.established) this.assureTemplate(connection)
+    }
+    return tcp.timeouts[next]!
+  }
+
+  /** Counts a connection among the active or the inactive ones of its destination. */
+  private setActive(connection: number, isActive: boolean): void {
+    const { words } = this.table
+    const line = connection * LINE_WORDS
+    const flags = words[line + W.flags]!
+    const wasActive = (flags & ConnectionFlag.inactive) === 0
+    if (isActive === wasActive) return
+    const destination = this.destinationOf(connection)
+    if (!destination) return
+    if (isActive) {
+      destination.activeConnections++
+      destination.inactiveConnections--
+      words[line + W.flags] = flags & ~ConnectionFlag.inactive
+    } else {
+      destination.activeConnections--
+      destination.inactiveConnections++
+      words[line + W.flags] = flags | ConnectionFlag.inactive
+    }
+  }
+
+  private assureTemplate(connection: number): void {
+    const { words, bytes } = this.table
+    const template = words[connection * LINE_WORDS + W.control]!
+    if (template !== 0) bytes[template * LINE_BYTES + B.state] = TemplateState.assured
+  }
+
+  /** Puts a connection under the control of a template, which then does not end before it. */
+  control(connection: number, template: number): void {
+    const { words } = this.table
+    words[connection * LINE_WORDS + W.control] = template
+    words[template * LINE_WORDS + W.controlled]!++
+  }
+
+  destinationOf(connection: number): Destination | undefined {
+    const slot = this.table.words[connection * LINE_WORDS + W.destination]!
+    return slot === NO_DESTINATION ? undefined : this.slots.all[slot]
+  }
+
+  /** The wheel's report that a connection's time is up. Part of ExpiryHandler. */
+  expire(connection: number): void {
+    const { words } = this.table
+    const line = connection * LINE_WORDS
+    if (words[line + W.controlled] === 0) return this.end(connection)
+    words[line + W.timeout] = EXPIRE_LATER_JIFFIES
+    words[line + W.expires] = (this.now + EXPIRE_LATER_JIFFIES) | 0
+    this.wheel.schedule(connection)
+  }
+
+  /** Ends a connection now. It must control no other. */
+  end(connection: number): void {
+    const { table } = this
+    const { words } = table
+    const line = connection * LINE_WORDS
+    this.wheel.cancel(connection)
+    const template = words[line + W.control]!
+    if (template !== 0) words[template * LINE_WORDS + W.controlled]!--
+    const flags = words[line + W.flags]!
+    this.destinationOf(connection)?.unbind(flags)
+    if (hasReplies(flags))
+      this.replies.remove(
+        table.bytes[connection * LINE_BYTES + B.protocol]!,
+        words[line + W.destinationBe]!,
+        table.halfs[connection * LINE_HALFS + H.destinationPortBe]!,
+      )
+    table.remove(connection)
+  }
+}
+
+/** True for connections whose replies come to be rewritten. */
+function hasReplies(flags: number): boolean {
+  const { forwardingMask, template, onePacket } = ConnectionFlag
+  return (flags & (forwardingMask | template | onePacket)) === 0
+}

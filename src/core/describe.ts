@@ -1,0 +1,53 @@
+import { JIFFIES_PER_SECOND } from '../port/clock.js'
+import { formatAddress, IpProtocol, swap16 } from '../wire/ipv4.js'
+import type { ConnectionStatus } from './commands.js'
+import { ConnectionFlag } from './connection.js'
+import type { ConnectionSnapshot, ConnectionTable } from './connection-table.js'
+import { Protocols } from './protocols/index.js'
+
+/** Only for the names of states, which no setting changes. */
+const protocols = new Protocols()
+
+/**
+ * A connection in the kernel's words, as `ipvsadm -Lnc` shows it. Templates of firewall-mark services have
+ * protocol IP and their mark, written as an address, in place of the virtual one. Needs nothing but the
+ * table's memory, so any thread may ask.
+ */
+export function describeConnection(
+  snapshot: ConnectionSnapshot,
+  nowJiffies: number,
+): ConnectionStatus {
+  const { protocol, flags, state } = snapshot
+  return {
+    protocol: protocolName(protocol),
+    expiresSeconds: Math.max(
+      0,
+      Math.floor(((snapshot.expires - nowJiffies) | 0) / JIFFIES_PER_SECOND),
+    ),
+    state: protocols.stateName(protocol, flags, state),
+    client: formatAddress(snapshot.clientBe),
+    clientPort: swap16(snapshot.clientPortBe),
+    virtual: formatAddress(snapshot.virtualBe),
+    virtualPort: swap16(snapshot.virtualPortBe),
+    destination: formatAddress(snapshot.destinationBe),
+    destinationPort: swap16(snapshot.destinationPortBe),
+    isTemplate: (flags & ConnectionFlag.template) !== 0,
+  }
+}
+
+/** All connections of a table, in no order that means anything; those that end meanwhile are left out. */
+export function* describeConnections(
+  table: ConnectionTable,
+  nowJiffies: number,
+): Generator<ConnectionStatus> {
+  for (let connection = table.first(); connection !== 0; connection = table.next(connection)) {
+    const snapshot = table.snapshot(connection)
+    if (snapshot) yield describeConnection(snapshot, nowJiffies)
+  }
+}
+
+function protocolName(protocol: number): ConnectionStatus['protocol'] {
+  if (protocol === IpProtocol.tcp) return 'TCP'
+  if (protocol === IpProtocol.udp) return 'UDP'
+  return protocol === IpProtocol.sctp ? 'SCTP' : 'IP'
+}

@@ -1,0 +1,109 @@
+import { ConnectionFlag } from './connection.js'
+import type { ForwardingMethod } from './commands.js'
+import type { Service } from './service.js'
+
+/** Connection flag bits of a forwarding method. */
+export const forwardingFlag: Record<ForwardingMethod, number> = {
+  masquerade: ConnectionFlag.masquerade,
+  tunnel: ConnectionFlag.tunnel,
+  'direct-route': ConnectionFlag.directRoute,
+}
+
+/**
+ * A real server of one service. Connections name it by its slot, which stays its own as long as it lives,
+ * in the service's list or in the trash.
+ */
+export class Destination {
+  service: Service
+  forwarding: ForwardingMethod = 'masquerade'
+  weight = 1
+  upperThreshold = 0
+  lowerThreshold = 0
+  /** In its service's list; false once it has been removed (the kernel's IP_VS_DEST_F_AVAILABLE). */
+  available = false
+  /** The upper threshold was met and the lower not yet again (IP_VS_DEST_F_OVERLOAD). */
+  overloaded = false
+  activeConnections = 0
+  inactiveConnections = 0
+  persistentConnections = 0
+
+  /** Cached next hop, good while `hopGeneration` is the neighbours' generation. */
+  hop = 0
+  hopGeneration = 0
+
+  /** In the trash: since when no connection has used it, undefined when not known yet. */
+  idleSinceJiffies: number | undefined
+
+  constructor(
+    readonly slot: number,
+    /** Place of its counters, see CounterRegion. */
+    readonly counters: number,
+    service: Service,
+    readonly addressBe: number,
+    readonly portBe: number,
+  ) {
+    this.service = service
+  }
+
+  /** Connections and templates that name this destination. */
+  get references(): number {
+    return this.activeConnections + this.inactiveConnections + this.persistentConnections
+  }
+
+  /**
+   * What schedulers weigh (ip_vs_dest_conn_overhead): active connections cost 256 times what inactive
+   * ones do.
+   */
+  get overhead(): number {
+    return this.activeConnections * 256 + this.inactiveConnections
+  }
+
+  /** Counts a connection or template that was bound to it (ip_vs_bind_dest). */
+  bind(flags: number): void {
+    if ((flags & ConnectionFlag.template) !== 0) this.persistentConnections++
+    else if ((flags & ConnectionFlag.inactive) !== 0) this.inactiveConnections++
+    else this.activeConnections++
+    if (
+      this.upperThreshold !== 0 &&
+      this.activeConnections + this.inactiveConnections >= this.upperThreshold
+    )
+      this.overloaded = true
+  }
+
+  /** Counts one that ended (ip_vs_unbind_dest). Without a lower threshold three quarters of the upper one count. */
+  unbind(flags: number): void {
+    if ((flags & ConnectionFlag.template) !== 0) this.persistentConnections--
+    else if ((flags & ConnectionFlag.inactive) !== 0) this.inactiveConnections--
+    else this.activeConnections--
+    const total = this.activeConnections + this.inactiveConnections
+    if (this.lowerThreshold !== 0) {
+      if (total < this.lowerThreshold) this.overloaded = false
+    } else if (this.upperThreshold === 0 || total * 4 < this.upperThreshold * 3) {
+      this.overloaded = false
+    }
+  }
+}
+
+/** How long a removed destination is kept at least after its last connection (IP_VS_DEST_TRASH_PERIOD). */
+export const TRASH_PERIOD_SECONDS = 120
+
+/** All destinations by slot, those in the trash included. */
+export class DestinationSlots {
+  /** Dense, with `undefined` where a slot is free. */
+  readonly all: (Destination | undefined)[] = []
+  private readonly free: number[] = []
+
+  /** The slot that the next `put` takes. */
+  take(): number {
+    return this.free.pop() ?? this.all.length
+  }
+
+  put(destination: Destination): void {
+    this.all[destination.slot] = destination
+  }
+
+  release(destination: Destination): void {
+    this.all[destination.slot] = undefined
+    this.free.push(destination.slot)
+  }
+}

@@ -1,0 +1,439 @@
+import type { FramePool } from '../port/frame-pool.js'
+import { NO_HOP, type Neighbours } from '../port/neighbours.js'
+import type { Random } from '../port/random.js'
+import { IcmpType, UnreachableCode } from '../wire/icmp.js'
+import * as ipv4 from '../wire/ipv4.js'
+import * as tcp from '../wire/tcp.js'
+import * as udp from '../wire/udp.js'
+import type { Command, Reply } from './commands.js'
+import { Configuration, TRASH_PERIOD_JIFFIES } from './configuration.js'
+import { B, ConnectionFlag, LINE_BYTES, LINE_WORDS, W } from './connection.js'
+import { ConnectionTable } from './connection-table.js'
+import { Connections } from './connections.js'
+import { CounterRegion, DEFAULT_COUNTER_SLOTS } from './counters.js'
+import { DestinationSlots, type Destination } from './destination.js'
+import { Estimator, ESTIMATOR_PERIOD_JIFFIES } from './estimator.js'
+import { forwardDirectly } from './forwarding/direct-route.js'
+import { Exit } from './forwarding/exit.js'
+import { masqueradeReply, masqueradeRequest } from './forwarding/masquerade.js'
+import { routeToClient } from './forwarding/route.js'
+import { forwardThroughTunnel } from './forwarding/tunnel.js'
+import { IcmpLimiter } from './icmp-limiter.js'
+import { MarkRules } from './marks.js'
+import { Packet } from './packet.js'
+import { Protocols } from './protocols/index.js'
+import { Direction } from './protocols/protocol.js'
+import { TcpState } from './protocols/tcp.js'
+import { RelatedIcmp } from './related-icmp.js'
+import { isFtp, isFtpData, ServiceRegistry, type Service } from './service.js'
+import { defaultSettings, type Settings } from './settings.js'
+import { isOnePacket, persistentDestinationPortBe, Templates } from './template.js'
+import { TimerWheel } from './timer-wheel.js'
+import { Traffic } from './traffic.js'
+import { Reason, type Verdict } from './verdict.js'
+
+export interface DirectorOptions {
+  /** The memory that packets are in. */
+  pool: FramePool
+  neighbours: Neighbours
+  random: Random
+  table: {
+    /** Zeroed memory of `ConnectionTable.bytesFor(maxConnections)` bytes, made when absent. */
+    region?: ArrayBufferLike
+    maxConnections: number
+    /** Secret of the table's hash. */
+    seed: number
+  }
+  /** Zeroed memory of `CounterRegion.bytesFor(services and destinations)` bytes, made when absent. */
+  counters?: ArrayBufferLike
+  /** The ports by their index; mark rules go by the interface. */
+  ports?: readonly { name: string; interface: string }[]
+  /** The clock's jiffies at the start. */
+  now?: number
+  /** What differs from the kernel's defaults. */
+  settings?: Partial<Settings>
+}
+
+/** Timers seen to in one round at most, so that many that end at once do not hold up packets. */
+const EXPIRY_BUDGET = 1024
+
+/** No connection: the packet has been dealt with. */
+const NONE = 0
+
+/**
+ * The director: one packet in, one verdict out, as the kernel's IPVS decides (net/netfilter/ipvs of Linux
+ * 6.1). It does no I/O and knows no time but what it is told, so replay and tests run the same code as the
+ * daemon. One thread drives it; others may read the connection table and the counters.
+ */
+export class Director {
+  readonly table: ConnectionTable
+  readonly counters: CounterRegion
+  readonly settings: Settings
+  private readonly bytes: Uint8Array
+  private readonly words: Int32Array
+  private readonly halfs: Uint16Array
+  private readonly wheel: TimerWheel
+  private readonly services = new ServiceRegistry()
+  private readonly connections: Connections
+  private readonly templates: Templates
+  private readonly marks: MarkRules
+  private readonly configuration: Configuration
+  private readonly estimator: Estimator
+  private readonly traffic: Traffic
+  private readonly exit: Exit
+  private readonly icmp: RelatedIcmp
+  private readonly packet = new Packet()
+  private now: number
+  private nextSample: number
+  private nextSweep: number
+
+  constructor(options: DirectorOptions) {
+    const { pool, neighbours, random } = options
+    const { maxConnections, seed } = options.table
+    const now = (options.now ?? 0) | 0
+    this.now = now
+    this.settings = { ...defaultSettings(), ...options.settings }
+    this.bytes = pool.bytes
+    this.words = pool.words
+    this.halfs = pool.halfs
+    this.table = new ConnectionTable(
+      options.table.region ?? new ArrayBuffer(ConnectionTable.bytesFor(maxConnections)),
+      { maxConnections, seed },
+    )
+    this.counters = new CounterRegion(
+      options.counters ?? new ArrayBuffer(CounterRegion.bytesFor(DEFAULT_COUNTER_SLOTS)),
+    )
+    this.wheel = new TimerWheel(this.table, now)
+    const slots = new DestinationSlots()
+    const protocols = new Protocols()
+    this.connections = new Connections(this.table, this.wheel, slots, protocols)
+    this.connections.now = now
+    this.templates = new Templates(this.connections, this.settings)
+    this.marks = new MarkRules((options.ports ?? []).map((port) => port.interface))
+    this.estimator = new Estimator(this.counters)
+    this.configuration = new Configuration(
+      this.services,
+      slots,
+      this.table,
+      this.counters,
+      this.estimator,
+      protocols,
+      this.marks,
+    )
+    this.traffic = new Traffic(this.connections, this.counters)
+    const limiter = new IcmpLimiter(this.settings, now)
+    this.exit = new Exit(pool, neighbours, this.settings, this.counters, limiter, random)
+    this.exit.now = now
+    this.icmp = new RelatedIcmp(this.exit, this.connections, this.traffic)
+    this.nextSample = (now + ESTIMATOR_PERIOD_JIFFIES) | 0
+    this.nextSweep = (now + TRASH_PERIOD_JIFFIES) | 0
+  }
+
+  // -- results of `process`, good until the next packet
+
+  /** Index in verdict.ts of the reason why the packet itself was not forwarded. */
+  get reason(): number {
+    return this.exit.reason
+  }
+  /** Byte offset of the IP header to send. */
+  get outOffset(): number {
+    return this.exit.offset
+  }
+  /** Bytes to send from there. */
+  get outLength(): number {
+    return this.exit.length
+  }
+  /** Next hop to send to. */
+  get outHop(): number {
+    return this.exit.hop
+  }
+
+  /**
+   * Sets the time and does what is due: connections expire, a bounded number of them at a time, rates are
+   * sampled, the trash is swept. To be called once a batch.
+   */
+  advance(nowJiffies: number): void {
+    const now = nowJiffies | 0
+    this.now = now
+    this.connections.now = now
+    this.exit.now = now
+    this.wheel.advance(now, EXPIRY_BUDGET, this.connections)
+    if (((now - this.nextSample) | 0) >= 0) {
+      this.estimator.sample()
+      this.nextSample = (now + ESTIMATOR_PERIOD_JIFFIES) | 0
+    }
+    if (((now - this.nextSweep) | 0) >= 0) {
+      this.configuration.sweepTrash(now)
+      this.nextSweep = (now + TRASH_PERIOD_JIFFIES) | 0
+    }
+  }
+
+  /** How long the thread may sleep before `advance` has something to do: jiffies, 0 when it already has. */
+  jiffiesToNextTimer(): number {
+    const toSample = Math.max(0, (this.nextSample - this.now) | 0)
+    return this.wheel.untilNext(this.now, toSample)
+  }
+
+  /**
+   * Applies one command.
+   *
+   * @throws IpvsError when the kernel would refuse it; then nothing has changed
+   */
+  execute<C extends Command>(command: C): Reply<C> {
+    return this.configuration.execute(command)
+  }
+
+  /** Counts a packet that ended outside of the director, under one of verdict.ts's reasons. */
+  countReason(reason: number): void {
+    this.counters.countReason(reason)
+  }
+
+  /**
+   * Decides about one IPv4 packet, and rewrites it where it lies.
+   *
+   * @param network byte offset of the IP header in the pool's memory, a multiple of 4, with a tunnel
+   *   header's or ICMP error's room before it
+   * @param available bytes received from there on; padding may follow the packet
+   * @param inPort index of the port that it came in by
+   */
+  process(network: number, available: number, inPort: number): Verdict {
+    const { bytes, words, exit, packet, connections } = this
+    const malformed = ipv4.validate(words, this.halfs, bytes, network, available)
+    if (malformed !== ipv4.Malformed.none) return exit.drop(malformed)
+    packet.network = network
+    packet.headerBytes = ipv4.headerBytes(bytes, network)
+    packet.totalBytes = ipv4.totalLength(bytes, network)
+    packet.transport = network + packet.headerBytes
+    packet.sourceBe = ipv4.sourceBe(words, network)
+    packet.destinationBe = ipv4.destinationBe(words, network)
+    packet.inPort = inPort
+    const protocol = (packet.protocol = ipv4.protocol(bytes, network))
+    if (ipv4.isMartianSource(packet.sourceBe)) return exit.drop(Reason['martian-source'])
+    if (ipv4.isFragment(this.halfs, network)) return this.processFragment()
+
+    let tcpFlags = 0
+    const transportBytes = packet.totalBytes - packet.headerBytes
+    if (protocol === ipv4.IpProtocol.tcp) {
+      const malformed = tcp.validate(bytes, packet.transport, transportBytes)
+      if (malformed !== tcp.Malformed.none) return exit.drop(malformed)
+      tcpFlags = tcp.flags(bytes, packet.transport)
+    } else if (protocol === ipv4.IpProtocol.udp) {
+      const malformed = udp.validate(transportBytes)
+      if (malformed !== udp.Malformed.none) return exit.drop(malformed)
+    } else if (protocol === ipv4.IpProtocol.icmp) {
+      return this.icmp.process(packet)
+    } else {
+      return exit.decline(Reason['unsupported-protocol'])
+    }
+    const ports = (packet.ports = words[packet.transport >> 2]!)
+
+    // The kernel looks for a reply first. Only what comes from a masqueraded real server can be one.
+    if (connections.replies.mayContain(protocol, packet.sourceBe, ports & 0xffff)) {
+      const connection = this.findReply()
+      if (connection !== 0) return this.processReply(connection, tcpFlags)
+    }
+
+    const connection = this.table.findRequest(
+      protocol,
+      packet.sourceBe,
+      packet.destinationBe,
+      ports,
+    )
+    if (connection === 0) return this.processNew(tcpFlags)
+
+    const destination = connections.destinationOf(connection)!
+    if ((tcpFlags & tcp.TcpFlag.syn) === 0 || !this.isToBeReplaced(connection, destination)) {
+      if (destination.available) {
+        const { input } = Direction
+        const timeout = connections.transition(connection, protocol, input, tcpFlags)
+        connections.touch(connection, timeout)
+        return this.forwardRequest(connection, destination)
+      }
+      if (!this.settings.expireNoDestinationConnections)
+        return exit.drop(Reason['destination-unavailable'])
+    }
+    const verdict = this.processNew(tcpFlags)
+    connections.end(connection)
+    return verdict
+  }
+
+  /** A packet from a masqueraded real server to the client of its connection. */
+  private processReply(connection: number, tcpFlags: number): Verdict {
+    const { exit, packet, table, connections } = this
+    const hop = routeToClient(exit, packet, table, connection)
+    if (hop === NO_HOP) return exit.verdict
+    this.traffic.countOut(connection, packet.totalBytes)
+    const { output } = Direction
+    const timeout = connections.transition(connection, packet.protocol, output, tcpFlags)
+    connections.touch(connection, timeout)
+    return masqueradeReply(exit, packet, table, connection, hop)
+  }
+
+  private findReply(): number {
+    const { packet, table } = this
+    const connection = table.findReply(
+      packet.protocol,
+      packet.sourceBe,
+      packet.destinationBe,
+      packet.ports,
+    )
+    if (connection === 0) return 0
+    // One that is forwarded otherwise is not rewritten on its way back.
+    const flags = table.words[connection * LINE_WORDS + W.flags]!
+    return (flags & ConnectionFlag.forwardingMask) === ConnectionFlag.masquerade ? connection : 0
+  }
+
+  /** Sends a packet from a client on to its destination, by the connection's forwarding method. */
+  private forwardRequest(connection: number, destination: Destination): Verdict {
+    const { exit, packet, table } = this
+    const line = connection * LINE_WORDS
+    this.traffic.countIn(connection, packet.totalBytes)
+    table.words[line + W.inPackets]!++
+    switch (table.words[line + W.flags]! & ConnectionFlag.forwardingMask) {
+      case ConnectionFlag.masquerade:
+        return masqueradeRequest(exit, packet, table, connection, destination)
+      case ConnectionFlag.directRoute:
+        return forwardDirectly(exit, packet, destination)
+      default:
+        return forwardThroughTunnel(exit, packet, destination)
+    }
+  }
+
+  /**
+   * Whether a SYN means a new connection, though there is one: the old one has been closed and the client
+   * uses its port again (conn_reuse_mode), or its destination takes no more.
+   */
+  private isToBeReplaced(connection: number, destination: Destination): boolean {
+    const { settings, table } = this
+    if (settings.connectionReuseMode === 0) return false
+    if (settings.expireNoDestinationConnections && destination.weight === 0) return true
+    const line = connection * LINE_WORDS
+    if (table.words[line + W.control] !== 0) return false
+    const state = table.bytes[connection * LINE_BYTES + B.state]!
+    if (state === TcpState.timeWait) return true
+    return (
+      (settings.connectionReuseMode & 2) !== 0 &&
+      state === TcpState.finWait &&
+      (table.words[line + W.flags]! & ConnectionFlag.noOutput) !== 0
+    )
+  }
+
+  /** A fragment, which has no ports to look for: not the director's unless it is for a virtual address. */
+  private processFragment(): Verdict {
+    const { exit, packet } = this
+    const reason = Reason.fragment
+    return this.services.hasAddress(packet.destinationBe) ? exit.drop(reason) : exit.decline(reason)
+  }
+
+  /** A packet without a connection: it begins one, if a service wants it. */
+  private processNew(tcpFlags: number): Verdict {
+    const { exit, packet, connections } = this
+    const mark = this.marks.list.length > 0 ? this.marks.markOf(packet) : 0
+    const service = this.services.find(
+      mark,
+      packet.protocol,
+      packet.destinationBe,
+      packet.destinationPortBe,
+    )
+    if (!service) return exit.decline(Reason['no-service'])
+    if (packet.protocol === ipv4.IpProtocol.tcp && !this.beginsConnection(tcpFlags))
+      return exit.decline(Reason['no-connection'])
+    // Active FTP's data connections are the server's to begin.
+    if (isFtpData(packet.sourcePortBe)) return exit.decline(Reason['no-connection'])
+
+    const connection = service.persistent
+      ? this.schedulePersistent(service)
+      : this.schedule(service)
+    if (connection === NONE) return exit.verdict
+    const destination = connections.destinationOf(connection)!
+    this.traffic.countConnection(service, destination)
+    const timeout = connections.transition(connection, packet.protocol, Direction.input, tcpFlags)
+    if ((this.table.words[connection * LINE_WORDS + W.flags]! & ConnectionFlag.onePacket) === 0) {
+      connections.start(connection, timeout)
+      return this.forwardRequest(connection, destination)
+    }
+    const verdict = this.forwardRequest(connection, destination)
+    connections.end(connection)
+    return verdict
+  }
+
+  private beginsConnection(tcpFlags: number): boolean {
+    if ((tcpFlags & tcp.TcpFlag.rst) !== 0) return false
+    return this.settings.sloppyTcp || (tcpFlags & tcp.TcpFlag.syn) !== 0
+  }
+
+  /** @returns the new connection, or 0 with the verdict in `exit` */
+  private schedule(service: Service): number {
+    const { packet } = this
+    const portBe = packet.destinationPortBe
+    // Only persistent services take packets to ports that are not theirs.
+    const destination =
+      service.mark !== 0 || portBe === service.portBe
+        ? service.scheduler.schedule(packet)
+        : undefined
+    if (!destination) return this.leave(service)
+    return this.connect(service, destination, destination.portBe || portBe)
+  }
+
+  /** The same for a persistent service: where the client's template points, or where a new one shall. */
+  private schedulePersistent(service: Service): number {
+    const { packet, templates, connections } = this
+    let template = templates.find(service, packet)
+    let destination: Destination
+    if (template !== 0) {
+      destination = connections.destinationOf(template)!
+    } else {
+      const scheduled = service.scheduler.schedule(packet)
+      if (!scheduled) return this.leave(service)
+      destination = scheduled
+      template = templates.create(service, packet, destination)
+      if (template === 0) return this.tableFull()
+    }
+    const portBe = persistentDestinationPortBe(service, packet, destination)
+    const connection = this.connect(service, destination, portBe)
+    if (connection !== NONE) connections.control(connection, template)
+    templates.touch(template)
+    return connection
+  }
+
+  private connect(service: Service, destination: Destination, destinationPortBe: number): number {
+    const { packet, connections } = this
+    const connection = connections.create(
+      packet.protocol,
+      packet.sourceBe,
+      packet.sourcePortBe,
+      packet.destinationBe,
+      packet.destinationPortBe,
+      destination,
+      destinationPortBe,
+      isOnePacket(service, packet) ? ConnectionFlag.onePacket : 0,
+    )
+    return connection === 0 ? this.tableFull() : connection
+  }
+
+  private tableFull(): number {
+    this.exit.drop(Reason['table-full'])
+    return NONE
+  }
+
+  /** No destination for a new connection: the client is told that the port is unreachable (ip_vs_leave). */
+  private leave(service: Service): number {
+    const { exit, packet } = this
+    if (isFtp(service) && packet.destinationPortBe !== service.portBe) {
+      exit.decline(Reason['no-destination'])
+      return NONE
+    }
+    const isOverloaded = service.destinations.some(
+      (destination) => destination.overloaded && destination.weight > 0,
+    )
+    exit.answer(
+      packet,
+      isOverloaded ? Reason.overloaded : Reason['no-destination'],
+      IcmpType.destinationUnreachable,
+      UnreachableCode.port,
+      0,
+      packet.destinationBe,
+    )
+    return NONE
+  }
+}

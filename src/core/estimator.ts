@@ -1,0 +1,49 @@
+import { JIFFIES_PER_SECOND } from '../port/clock.js'
+import { BYTE_RATE_SCALE, C, COUNTERS, PACKET_RATE_SCALE, type CounterRegion } from './counters.js'
+
+/** Seconds between two samples. */
+const PERIOD_SECONDS = 2
+export const ESTIMATOR_PERIOD_JIFFIES = PERIOD_SECONDS * JIFFIES_PER_SECOND
+
+/**
+ * Rates per second of every slot of counters, smoothed as the kernel's estimator does it
+ * (net/netfilter/ipvs/ip_vs_est.c): every 2 s, rate += (sample - rate) / 4 in fixed point, rounding down.
+ */
+export class Estimator {
+  /** What the counters were at the last sample, by slot. */
+  private readonly last = new Map<number, Float64Array>()
+
+  constructor(private readonly counters: CounterRegion) {}
+
+  /** Begins, or goes on after `stop`, with a slot. */
+  start(slot: number): void {
+    this.last.set(slot, this.counters.values.slice(slot, slot + COUNTERS))
+  }
+
+  /** The slot's rates stay as they are. */
+  stop(slot: number): void {
+    this.last.delete(slot)
+  }
+
+  /** Rates begin again from 0. */
+  zero(slot: number): void {
+    const { values } = this.counters
+    values.fill(0, slot + C.rate, slot + C.rate + COUNTERS)
+    if (this.last.has(slot)) this.start(slot)
+  }
+
+  /** Takes a sample of all slots; to be called every ESTIMATOR_PERIOD_JIFFIES. */
+  sample(): void {
+    const { values } = this.counters
+    for (const [slot, last] of this.last) {
+      for (let i = 0; i < COUNTERS; i++) {
+        const scale = i === C.inBytes || i === C.outBytes ? BYTE_RATE_SCALE : PACKET_RATE_SCALE
+        const now = values[slot + i]!
+        const sample = ((now - last[i]!) * scale) / PERIOD_SECONDS
+        last[i] = now
+        const rate = values[slot + C.rate + i]!
+        values[slot + C.rate + i] = rate + Math.floor((sample - rate) / 4)
+      }
+    }
+  }
+}

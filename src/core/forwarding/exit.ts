@@ -1,0 +1,127 @@
+import type { FramePool } from '../../port/frame-pool.js'
+import { HopState, NO_HOP, type Neighbours } from '../../port/neighbours.js'
+import type { Random } from '../../port/random.js'
+import {
+  ERROR_HEADER_BYTES,
+  IcmpType,
+  mayAnswer,
+  prependError,
+  UnreachableCode,
+} from '../../wire/icmp.js'
+import type { CounterRegion } from '../counters.js'
+import type { IcmpLimiter } from '../icmp-limiter.js'
+import type { Packet } from '../packet.js'
+import type { Settings } from '../settings.js'
+import { Verdict } from '../verdict.js'
+
+/**
+ * How a packet leaves the director: forwarded, declined, dropped, or dropped and answered with an ICMP
+ * error. The fields are the result; each is good until the next packet.
+ */
+export class Exit {
+  verdict: Verdict = Verdict.drop
+  /** Index of the reason why the packet itself was not forwarded. */
+  reason = 0
+  /** Byte offset of the IP header to send. */
+  offset = 0
+  /** Bytes to send from there. */
+  length = 0
+  /** Next hop to send to. */
+  hop: number = NO_HOP
+  /** Time in jiffies. */
+  now = 0
+
+  private identification: number
+
+  constructor(
+    readonly pool: FramePool,
+    readonly neighbours: Neighbours,
+    readonly settings: Settings,
+    private readonly counters: CounterRegion,
+    private readonly icmpLimiter: IcmpLimiter,
+    random: Random,
+  ) {
+    this.identification = random.next() & 0xffff
+  }
+
+  forward(offset: number, length: number, hop: number): Verdict {
+    this.offset = offset
+    this.length = length
+    this.hop = hop
+    return (this.verdict = Verdict.forward)
+  }
+
+  drop(reason: number): Verdict {
+    this.reason = reason
+    this.counters.countReason(reason)
+    return (this.verdict = Verdict.drop)
+  }
+
+  decline(reason: number): Verdict {
+    this.reason = reason
+    this.counters.countReason(reason)
+    return (this.verdict = Verdict.decline)
+  }
+
+  /**
+   * The packet ends here, and its sender is told why with an ICMP error, if it may be told and the rate
+   * limits allow: the answer takes the packet's place. Counted under the reason in any case.
+   *
+   * @param restBe second word of the ICMP header
+   * @param sourceBe the director's address in the answer, 0 for the one that the way back suggests
+   */
+  answer(
+    packet: Packet,
+    reason: number,
+    type: number,
+    code: number,
+    restBe: number,
+    sourceBe: number,
+  ): Verdict {
+    const { words, halfs, bytes } = this.pool
+    this.drop(reason)
+    if (!mayAnswer(words, halfs, bytes, packet.network)) return this.verdict
+    return this.sendError(packet.network, packet.totalBytes, type, code, restBe, sourceBe)
+  }
+
+  /** Makes an ICMP error of the packet at `offset` of which `available` bytes are there. */
+  sendError(
+    offset: number,
+    available: number,
+    type: number,
+    code: number,
+    restBe: number,
+    sourceBe: number,
+  ): Verdict {
+    const { words, halfs, bytes } = this.pool
+    const { neighbours } = this
+    const senderBe = words[(offset + 12) >> 2]!
+    const hop = neighbours.hopFor(senderBe)
+    if (neighbours.state[hop] === HopState.unreachable) return (this.verdict = Verdict.drop)
+    // The kernel does not limit what path MTU discovery depends on.
+    const isLimited =
+      type !== IcmpType.destinationUnreachable || code !== UnreachableCode.fragmentationNeeded
+    if (isLimited && !this.icmpLimiter.allow(senderBe, this.now))
+      return (this.verdict = Verdict.drop)
+    const room = neighbours.mtu[hop]! > 0 ? neighbours.mtu[hop]! : available + ERROR_HEADER_BYTES
+    const length = prependError(
+      words,
+      halfs,
+      bytes,
+      offset,
+      type,
+      code,
+      restBe,
+      sourceBe !== 0 ? sourceBe : neighbours.sourceBe[hop]!,
+      this.nextIdentification(),
+      Math.min(room, available + ERROR_HEADER_BYTES),
+    )
+    if (length === 0) return (this.verdict = Verdict.drop)
+    return this.forward(offset - ERROR_HEADER_BYTES, length, hop)
+  }
+
+  /** Identification of the next IP packet that the director originates, in no byte order. */
+  nextIdentification(): number {
+    return (this.identification = (this.identification + 1) & 0xffff)
+  }
+}

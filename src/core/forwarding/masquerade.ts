@@ -1,0 +1,90 @@
+import { NO_HOP } from '../../port/neighbours.js'
+import type { FramePool } from '../../port/frame-pool.js'
+import { delta16, delta32, update, updateUdp } from '../../wire/checksum.js'
+import * as ipv4 from '../../wire/ipv4.js'
+import * as tcp from '../../wire/tcp.js'
+import * as udp from '../../wire/udp.js'
+import type { ConnectionTable } from '../connection-table.js'
+import { H, LINE_HALFS, LINE_WORDS, W } from '../connection.js'
+import type { Destination } from '../destination.js'
+import type { Packet } from '../packet.js'
+import type { Verdict } from '../verdict.js'
+import type { Exit } from './exit.js'
+import { routeToDestination } from './route.js'
+
+/**
+ * Masquerading (NAT). A request gets the destination's address and port in place of the virtual ones
+ * (ip_vs_nat_xmit); a reply gets the virtual ones in place of the real server's (handle_response of
+ * ip_vs_core.c). Checksums are updated, not computed anew, so a packet that was damaged stays recognisably
+ * damaged. A UDP datagram without a checksum stays without.
+ */
+export function masqueradeRequest(
+  exit: Exit,
+  packet: Packet,
+  table: ConnectionTable,
+  connection: number,
+  destination: Destination,
+): Verdict {
+  const hop = routeToDestination(exit, packet, destination, 0)
+  if (hop === NO_HOP) return exit.verdict
+  rewrite(
+    exit.pool,
+    packet,
+    ipv4.DESTINATION,
+    table.words[connection * LINE_WORDS + W.destinationBe]!,
+    DESTINATION_PORT,
+    table.halfs[connection * LINE_HALFS + H.destinationPortBe]!,
+  )
+  return exit.forward(packet.network, packet.totalBytes, hop)
+}
+
+/** The way back, by the hop that `routeToClient` has found. */
+export function masqueradeReply(
+  exit: Exit,
+  packet: Packet,
+  table: ConnectionTable,
+  connection: number,
+  hop: number,
+): Verdict {
+  rewrite(
+    exit.pool,
+    packet,
+    ipv4.SOURCE,
+    table.words[connection * LINE_WORDS + W.virtualBe]!,
+    SOURCE_PORT,
+    table.halfs[connection * LINE_HALFS + H.virtualPortBe]!,
+  )
+  return exit.forward(packet.network, packet.totalBytes, hop)
+}
+
+// TCP and UDP have their ports in the same place.
+const SOURCE_PORT = tcp.SOURCE_PORT
+const DESTINATION_PORT = tcp.DESTINATION_PORT
+
+/** Replaces an address and a port of a TCP or UDP packet. */
+function rewrite(
+  pool: FramePool,
+  packet: Packet,
+  addressOffset: number,
+  addressBe: number,
+  portOffset: number,
+  portBe: number,
+): void {
+  const { words, halfs } = pool
+  const addressAt = (packet.network + addressOffset) >> 2
+  const addressDelta = delta32(words[addressAt]!, addressBe)
+  words[addressAt] = addressBe
+  const headerChecksumAt = (packet.network + ipv4.CHECKSUM) >> 1
+  halfs[headerChecksumAt] = update(halfs[headerChecksumAt]!, addressDelta)
+
+  const portAt = (packet.transport + portOffset) >> 1
+  const delta = addressDelta + delta16(halfs[portAt]!, portBe)
+  halfs[portAt] = portBe
+  if (packet.protocol === ipv4.IpProtocol.tcp) {
+    const checksumAt = (packet.transport + tcp.CHECKSUM) >> 1
+    halfs[checksumAt] = update(halfs[checksumAt]!, delta)
+  } else {
+    const checksumAt = (packet.transport + udp.CHECKSUM) >> 1
+    halfs[checksumAt] = updateUdp(halfs[checksumAt]!, delta)
+  }
+}

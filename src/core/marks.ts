@@ -1,0 +1,113 @@
+import { IpProtocol, parsePrefix, swap16 } from '../wire/ipv4.js'
+import { IpvsError, type MarkRule } from './commands.js'
+import type { Packet } from './packet.js'
+import { protocolNumber } from './protocol-names.js'
+
+const MAX_MARK = 0xffffffff
+
+/** A rule with its texts parsed. */
+interface Matcher {
+  mark: number
+  /** IP protocol number, 0 for any that can be a service's. */
+  protocol: number
+  sourceBe: number
+  sourceMaskBe: number
+  destinationBe: number
+  destinationMaskBe: number
+  /** Host order. */
+  firstPort: number
+  lastPort: number
+  /** Indexes of the ports of the rule's interface, undefined for any. */
+  inPorts: readonly number[] | undefined
+}
+
+/**
+ * Firewall marks. A packet in userspace carries no mark of the kernel's, so the director gives its own, as
+ * `iptables -t mangle -A PREROUTING … -j MARK --set-mark` does: the rules are tried in order and the last
+ * that matches wins. They are asked only for packets without a connection.
+ */
+export class MarkRules {
+  private rules: readonly MarkRule[] = []
+  private matchers: readonly Matcher[] = []
+
+  /** @param interfaces name of the interface of each port, by the port's index */
+  constructor(private readonly interfaces: readonly string[]) {}
+
+  get list(): readonly MarkRule[] {
+    return this.rules
+  }
+
+  /**
+   * Replaces all rules.
+   *
+   * @throws IpvsError EINVAL, and then none is replaced
+   */
+  set(rules: readonly MarkRule[]): void {
+    this.matchers = rules.map((rule, i) => this.compile(rule, i))
+    this.rules = copyOf(rules)
+  }
+
+  /** The packet's mark, 0 when no rule gives it one. */
+  markOf(packet: Packet): number {
+    const { matchers } = this
+    for (let i = matchers.length - 1; i >= 0; i--)
+      if (matches(matchers[i]!, packet)) return matchers[i]!.mark
+    return 0
+  }
+
+  private compile(rule: MarkRule, index: number): Matcher {
+    const fail = (why: string): never => {
+      throw new IpvsError('EINVAL', `mark rule ${index + 1}: ${why}`)
+    }
+    const prefix = (
+      name: string,
+      text: string | undefined,
+    ): { addressBe: number; maskBe: number } =>
+      text === undefined
+        ? { addressBe: 0, maskBe: 0 }
+        : (parsePrefix(text) ?? fail(`${name} '${text}' is no IPv4 address or prefix`))
+    const { mark } = rule
+    if (!Number.isInteger(mark) || mark < 0 || mark > MAX_MARK)
+      fail(`mark ${mark} is not within 0 to ${MAX_MARK}`)
+    const [firstPort, lastPort] = rule.ports ?? [0, 65535]
+    for (const port of [firstPort, lastPort])
+      if (!Number.isInteger(port) || port < 0 || port > 65535)
+        fail(`port ${port} is not within 0 to 65535`)
+    if (firstPort > lastPort) fail(`ports ${firstPort} to ${lastPort}: the first is above the last`)
+    const source = prefix('source', rule.source)
+    const destination = prefix('destination', rule.destination)
+    return {
+      mark,
+      protocol:
+        rule.protocol === undefined
+          ? 0
+          : (protocolNumber(rule.protocol) ?? fail(`unknown protocol '${rule.protocol}'`)),
+      sourceBe: source.addressBe,
+      sourceMaskBe: source.maskBe,
+      destinationBe: destination.addressBe,
+      destinationMaskBe: destination.maskBe,
+      firstPort,
+      lastPort,
+      inPorts:
+        rule.interface === undefined
+          ? undefined
+          : this.interfaces.flatMap((name, port) => (name === rule.interface ? [port] : [])),
+    }
+  }
+}
+
+function matches(matcher: Matcher, packet: Packet): boolean {
+  if (matcher.protocol !== 0 && matcher.protocol !== packet.protocol) return false
+  if ((packet.sourceBe & matcher.sourceMaskBe) !== matcher.sourceBe) return false
+  if ((packet.destinationBe & matcher.destinationMaskBe) !== matcher.destinationBe) return false
+  if (packet.protocol !== IpProtocol.icmp) {
+    const port = swap16(packet.destinationPortBe)
+    if (port < matcher.firstPort || port > matcher.lastPort) return false
+  }
+  return matcher.inPorts === undefined || matcher.inPorts.includes(packet.inPort)
+}
+
+/** Copies, so that a caller's later changes do not reach the rules in force. */
+function copyOf(rules: readonly MarkRule[]): MarkRule[] {
+  return rules.map((rule) => ({ ...rule }))
+}

@@ -1,0 +1,120 @@
+import { IpProtocol, swap32 } from '../wire/ipv4.js'
+import { ConnectionFlag, H, LINE_HALFS, LINE_WORDS, W } from './connection.js'
+import type { Connections } from './connections.js'
+import type { Destination } from './destination.js'
+import type { Packet } from './packet.js'
+import { isFtp, type Service } from './service.js'
+import type { Settings } from './settings.js'
+
+/** Where templates go that are not to be found any more. */
+const INVALID_PORT_BE = 0xffff
+/** IPPROTO_IP, the protocol of templates of firewall-mark services. */
+const ANY_PROTOCOL = 0
+
+/**
+ * Persistence: a template is a connection without ports that remembers the destination of a client, or of
+ * a client's network, at a service (ip_vs_sched_persist of net/netfilter/ipvs/ip_vs_core.c).
+ *
+ *     ordinary service    protocol, client:0, virtual:port  → destination:port
+ *     any port, and FTP   protocol, client:0, virtual:0     → destination:0
+ *     firewall mark       IP,       client:0, mark:0        → destination:0
+ */
+export class Templates {
+  // The key of the template that was asked for last.
+  private protocol = 0
+  private clientBe = 0
+  private virtualBe = 0
+  private virtualPortBe = 0
+
+  constructor(
+    private readonly connections: Connections,
+    private readonly settings: Settings,
+  ) {}
+
+  /** The template that a packet of a persistent service is to follow, 0 when there is none. */
+  find(service: Service, packet: Packet): number {
+    this.protocol = packet.protocol
+    this.clientBe = packet.sourceBe & service.clientMaskBe
+    this.virtualBe = packet.destinationBe
+    this.virtualPortBe = 0
+    if (isAtServicePort(service, packet)) {
+      if (!isFtp(service)) this.virtualPortBe = packet.destinationPortBe
+    } else if (service.mark !== 0) {
+      this.protocol = ANY_PROTOCOL
+      this.virtualBe = swap32(service.mark)
+    }
+    const { table } = this.connections
+    const { protocol, clientBe, virtualBe, virtualPortBe } = this
+    const template = table.findTemplate(protocol, clientBe, virtualBe, virtualPortBe)
+    if (template === 0) return 0
+    const destination = this.connections.destinationOf(template)
+    if (destination && this.isUsable(destination)) return template
+    this.invalidate(template)
+    return 0
+  }
+
+  /**
+   * Makes the template that `find` has just not found.
+   *
+   * @returns 0 when the table is full
+   */
+  create(service: Service, packet: Packet, destination: Destination): number {
+    const hasPort = isAtServicePort(service, packet) && !isFtp(service)
+    const template = this.connections.create(
+      this.protocol,
+      this.clientBe,
+      0,
+      this.virtualBe,
+      this.virtualPortBe,
+      destination,
+      hasPort ? destination.portBe : 0,
+      ConnectionFlag.template,
+    )
+    if (template !== 0) this.connections.start(template, service.persistentTimeoutJiffies)
+    return template
+  }
+
+  /** Starts the template's timer anew: one more connection has followed it. */
+  touch(template: number): void {
+    const timeout = this.connections.table.words[template * LINE_WORDS + W.timeout]!
+    this.connections.touch(template, timeout)
+  }
+
+  private isUsable(destination: Destination): boolean {
+    if (!destination.available) return false
+    return !this.settings.expireQuiescentTemplates || destination.weight > 0
+  }
+
+  /** Nothing follows the template any more; it stays as long as it controls connections (ip_vs_check_template). */
+  private invalidate(template: number): void {
+    const { table } = this.connections
+    const half = template * LINE_HALFS
+    table.unhash(template)
+    table.halfs[half + H.clientPortBe] = 0
+    table.halfs[half + H.virtualPortBe] = INVALID_PORT_BE
+    table.halfs[half + H.destinationPortBe] = INVALID_PORT_BE
+    table.hash(template)
+  }
+}
+
+/**
+ * The destination port of a connection that follows a template: the destination's own for what comes to
+ * the service's port, else that of the packet.
+ */
+export function persistentDestinationPortBe(
+  service: Service,
+  packet: Packet,
+  destination: Destination,
+): number {
+  const portBe = packet.destinationPortBe
+  return portBe === service.portBe && destination.portBe !== 0 ? destination.portBe : portBe
+}
+
+function isAtServicePort(service: Service, packet: Packet): boolean {
+  return packet.destinationPortBe === service.portBe
+}
+
+/** True when the service's connections are for one packet each. */
+export function isOnePacket(service: Service, packet: Packet): boolean {
+  return service.onePacket && packet.protocol === IpProtocol.udp
+}
