@@ -1,0 +1,103 @@
+import { once } from 'node:events'
+import { request, type IncomingMessage } from 'node:http'
+import { createInterface } from 'node:readline'
+import type { Command, ConnectionStatus } from '../core/commands.js'
+import { MAX_COMMANDS, type CommandResult, type ConnectionFilter } from './api.js'
+import type { Backend } from './ipvsadm/run.js'
+
+/** Connections handed on at a time. */
+const BATCH = 512
+/** The daemon answers commands within milliseconds; a list of many may take longer. */
+const TIMEOUT_MS = 60_000
+
+/** The daemon cannot be asked: it does not run, or we may not. */
+export class ApiUnreachable extends Error {
+  override readonly name = 'ApiUnreachable'
+}
+
+/** Speaks to a uvsd over its socket. */
+export class ApiClient implements Backend {
+  constructor(private readonly path: string) {}
+
+  async execute(commands: Command[]): Promise<CommandResult[]> {
+    const results: CommandResult[] = []
+    for (let i = 0; i < commands.length; i += MAX_COMMANDS) {
+      const part = commands.slice(i, i + MAX_COMMANDS)
+      results.push(...((await this.json('POST', '/v1/commands', part)) as CommandResult[]))
+    }
+    return results
+  }
+
+  async status(): Promise<unknown> {
+    return this.json('GET', '/v1/status')
+  }
+
+  async *connections(filter: ConnectionFilter = {}): AsyncIterable<ConnectionStatus[]> {
+    const query = new URLSearchParams(filter as Record<string, string>)
+    const response = await this.send('GET', `/v1/connections?${query}`)
+    if (response.statusCode !== 200) throw await failure(response)
+    let batch: ConnectionStatus[] = []
+    for await (const line of createInterface({ input: response, crlfDelay: Infinity })) {
+      batch.push(JSON.parse(line) as ConnectionStatus)
+      if (batch.length < BATCH) continue
+      yield batch
+      batch = []
+    }
+    if (!response.complete)
+      throw new ApiUnreachable(`uvsd at ${this.path} ended in the middle of its answer`)
+    if (batch.length > 0) yield batch
+  }
+
+  private async json(method: string, target: string, body?: unknown): Promise<unknown> {
+    const response = await this.send(method, target, body)
+    if (response.statusCode !== 200) throw await failure(response)
+    return JSON.parse(await text(response))
+  }
+
+  private async send(method: string, target: string, body?: unknown): Promise<IncomingMessage> {
+    const call = request({
+      socketPath: this.path,
+      method,
+      path: target,
+      timeout: TIMEOUT_MS,
+      headers: { host: 'uvsd', ...(body !== undefined && { 'content-type': 'application/json' }) },
+    })
+    call.on('timeout', () =>
+      call.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} seconds`)),
+    )
+    call.end(body === undefined ? undefined : JSON.stringify(body))
+    try {
+      const [response] = (await once(call, 'response')) as [IncomingMessage]
+      return response
+    } catch (error) {
+      throw this.unreachable(error as NodeJS.ErrnoException)
+    }
+  }
+
+  private unreachable(error: NodeJS.ErrnoException): ApiUnreachable {
+    if (error.code === 'EACCES' || error.code === 'EPERM')
+      return new ApiUnreachable(
+        `cannot reach uvsd at ${this.path}: permission denied; run as root`,
+        { cause: error },
+      )
+    const reason =
+      error.code === 'ENOENT' || error.code === 'ECONNREFUSED' ? 'is it running?' : error.message
+    return new ApiUnreachable(`cannot reach uvsd at ${this.path}: ${reason}`, { cause: error })
+  }
+}
+
+async function text(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk)
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+async function failure(response: IncomingMessage): Promise<Error> {
+  const body = await text(response)
+  try {
+    const { error } = JSON.parse(body) as { error: { message: string } }
+    return new Error(`uvsd refused the request: ${error.message}`)
+  } catch {
+    return new Error(`uvsd answered ${response.statusCode}: ${body}`)
+  }
+}

@@ -1,0 +1,164 @@
+import type {
+  Command,
+  DestinationKey,
+  DestinationOptions,
+  Replies,
+  ServiceOptions,
+  ServiceStatus,
+  Timeouts,
+} from '../core/commands.js'
+import type { CommandResult } from './api.js'
+import { destinationId, serviceId, type Rules, type WantedService } from './rules.js'
+
+/** What a director has, as far as rules files speak of it. */
+export type PresentService = Pick<ServiceStatus, 'service' | 'options'> & {
+  destinations: (DestinationKey & DestinationOptions)[]
+}
+
+/**
+ * The commands that lead from what a director has to what a rules file wants. What stays is edited in place
+ * and what is right already is not touched, so connections survive; additions and changes come first, so
+ * that a refusal comes before anything is taken away.
+ */
+export function difference(present: readonly PresentService[], wanted: Rules): Command[] {
+  const made: Command[] = []
+  const removed: Command[] = []
+  const presentById = new Map(present.map((service) => [serviceId(service.service), service]))
+  const wantedIds = new Set<string>()
+  for (const service of wanted.services) {
+    const id = serviceId(service.service)
+    wantedIds.add(id)
+    const old = presentById.get(id)
+    if (!old) made.push({ op: 'add-service', service: service.service, options: service.options })
+    else if (!sameServiceOptions(old.options, service.options))
+      made.push({ op: 'edit-service', service: service.service, options: service.options })
+    const changes = destinationChanges(old, service)
+    made.push(...changes.made)
+    removed.push(...changes.removed)
+  }
+  for (const [id, { service }] of presentById)
+    if (!wantedIds.has(id)) removed.push({ op: 'delete-service', service })
+  if (wanted.timeouts) made.push({ op: 'set-timeouts', timeouts: wanted.timeouts })
+  return [...made, ...removed]
+}
+
+function destinationChanges(
+  old: PresentService | undefined,
+  { service, destinations }: WantedService,
+): { made: Command[]; removed: Command[] } {
+  const made: Command[] = []
+  const oldById = new Map(old?.destinations.map((d) => [destinationId(service, d), d]))
+  const kept = new Set<string>()
+  for (const { destination, options } of destinations) {
+    const id = destinationId(service, destination)
+    kept.add(id)
+    const oldDestination = oldById.get(id)
+    if (!oldDestination) made.push({ op: 'add-destination', service, destination, options })
+    else if (!sameDestinationOptions(oldDestination, options))
+      made.push({
+        op: 'edit-destination',
+        service,
+        // The director knows it by the port that it has for it.
+        destination: { address: oldDestination.address, port: oldDestination.port },
+        options,
+      })
+  }
+  const removed: Command[] = []
+  for (const [id, { address, port }] of oldById)
+    if (!kept.has(id))
+      removed.push({ op: 'delete-destination', service, destination: { address, port } })
+  return { made, removed }
+}
+
+function sameServiceOptions(a: ServiceOptions, b: ServiceOptions): boolean {
+  return (
+    a.scheduler === b.scheduler &&
+    a.persistentTimeoutSeconds === b.persistentTimeoutSeconds &&
+    a.persistentPrefixLength === b.persistentPrefixLength &&
+    a.onePacket === b.onePacket &&
+    (a.persistenceEngine ?? '') === (b.persistenceEngine ?? '') &&
+    [...a.schedulerFlags].sort().join() === [...b.schedulerFlags].sort().join()
+  )
+}
+
+function sameDestinationOptions(a: DestinationOptions, b: DestinationOptions): boolean {
+  return (
+    a.forwarding === b.forwarding &&
+    a.weight === b.weight &&
+    a.upperThreshold === b.upperThreshold &&
+    a.lowerThreshold === b.lowerThreshold
+  )
+}
+
+/** Carries commands out, one result a command. */
+export type Execute = (commands: Command[]) => Promise<CommandResult[]>
+
+/** The director refused part of the rules; what had been done of them has been taken back. */
+export class RulesRefused extends Error {
+  override readonly name = 'RulesRefused'
+}
+
+/**
+ * Makes a director have what the rules want. When it refuses any of it, everything done so far is undone and
+ * RulesRefused is thrown.
+ *
+ * @returns how many commands it took
+ */
+export async function applyRules(execute: Execute, wanted: Rules): Promise<number> {
+  const before = await listPresent(execute)
+  const timeouts = await ask<Timeouts>(execute, { op: 'get-timeouts' })
+  const commands = difference(before, wanted)
+  for (const command of commands) {
+    const [result] = await execute([command])
+    if (!result || !('error' in result)) continue
+    await execute(difference(await listPresent(execute), { services: asWanted(before), timeouts }))
+    throw new RulesRefused(
+      `${describe(command)}: ${result.error.message} (${result.error.code}); nothing was changed`,
+    )
+  }
+  return commands.length
+}
+
+/** Everything that the director has, page by page. */
+export async function listPresent(execute: Execute): Promise<ServiceStatus[]> {
+  const services: ServiceStatus[] = []
+  for (;;) {
+    const page = await ask<Replies['list-services']>(execute, {
+      op: 'list-services',
+      from: services.length,
+      limit: 256,
+    })
+    services.push(...page.services)
+    if (page.services.length === 0 || services.length >= page.total) return services
+  }
+}
+
+async function ask<T>(execute: Execute, command: Command): Promise<T> {
+  const [result] = await execute([command])
+  if (!result) throw new Error(`${command.op}: the director does not answer`)
+  if ('error' in result) throw new Error(`${command.op}: ${result.error.message}`)
+  return result.reply as T
+}
+
+/** What is present, as if it had been wanted: new destinations stand first, so they are added last to first. */
+function asWanted(present: readonly PresentService[]): WantedService[] {
+  return present.map(({ service, options, destinations }) => ({
+    service,
+    options,
+    destinations: destinations
+      .map(({ address, port, forwarding, weight, upperThreshold, lowerThreshold }) => ({
+        destination: { address, port },
+        options: { forwarding, weight, upperThreshold, lowerThreshold },
+      }))
+      .reverse(),
+  }))
+}
+
+function describe(command: Command): string {
+  const service = 'service' in command && command.service ? ` ${serviceId(command.service)}` : ''
+  const destination =
+    'destination' in command
+      ? ` server ${command.destination.address}:${command.destination.port}`
+      : ''
+  return `${command.op}${service}${destination}`
+}
