@@ -139,7 +139,7 @@ export class Configuration {
     const scheduler = checkServiceOptions(options)
     const slot = this.counterSlot()
     const { protocol, addressBe, portBe, mark } = parsed
-    const service = new Service(key, protocol, addressBe, portBe, mark, slot, options)
+    const service = new Service({ ...key }, protocol, addressBe, portBe, mark, slot, options)
     applyServiceOptions(service, options)
     service.scheduler = scheduler.create(service)
     this.services.add(service)
@@ -346,12 +346,10 @@ export class Configuration {
       if (mark === 0 && 'address' in key)
         virtual.push({ protocol: key.protocol, address: key.address, port: key.port })
     const replies = new Map<string, Steering['replies'][number]>()
-    const used = [
-      ...services.flatMap((service) => service.destinations),
-      ...this.trash.filter((destination) => destination.references > 0),
-    ]
-    for (const destination of used) {
-      if (destination.forwarding !== 'masquerade') continue
+    for (const destination of this.slots.all) {
+      if (!destination) continue
+      const isMasquerading = destination.available && destination.forwarding === 'masquerade'
+      if (!isMasquerading && destination.masqueradedConnections === 0) continue
       const address = formatAddress(destination.addressBe)
       const port = replyPort(destination)
       for (const protocol of replyProtocols(destination.service))

@@ -11,7 +11,12 @@ import {
   W,
 } from './connection.js'
 import type { ConnectionTable } from './connection-table.js'
-import { forwardingFlag, type Destination, type DestinationSlots } from './destination.js'
+import {
+  forwardingFlag,
+  hasReplies,
+  type Destination,
+  type DestinationSlots,
+} from './destination.js'
 import type { Protocols } from './protocols/index.js'
 import { Direction, effectiveDirection, TemplateState } from './protocols/protocol.js'
 import { TcpState } from './protocols/tcp.js'
@@ -190,10 +195,4 @@ export class Connections {
       )
     table.remove(connection)
   }
-}
-
-/** True for connections whose replies come to be rewritten. */
-function hasReplies(flags: number): boolean {
-  const { forwardingMask, template, onePacket } = ConnectionFlag
-  return (flags & (forwardingMask | template | onePacket)) === 0
 }

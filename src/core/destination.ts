@@ -26,6 +26,8 @@ export class Destination {
   activeConnections = 0
   inactiveConnections = 0
   persistentConnections = 0
+  /** Those whose replies have to come by, also when the forwarding method is another one by now. */
+  masqueradedConnections = 0
 
   /** Cached next hop, good while `hopGeneration` is the neighbours' generation. */
   hop = 0
@@ -60,6 +62,7 @@ export class Destination {
 
   /** Counts a connection or template that was bound to it (ip_vs_bind_dest). */
   bind(flags: number): void {
+    if (hasReplies(flags)) this.masqueradedConnections++
     if ((flags & ConnectionFlag.template) !== 0) this.persistentConnections++
     else if ((flags & ConnectionFlag.inactive) !== 0) this.inactiveConnections++
     else this.activeConnections++
@@ -72,6 +75,7 @@ export class Destination {
 
   /** Counts one that ended (ip_vs_unbind_dest). Without a lower threshold three quarters of the upper one count. */
   unbind(flags: number): void {
+    if (hasReplies(flags)) this.masqueradedConnections--
     if ((flags & ConnectionFlag.template) !== 0) this.persistentConnections--
     else if ((flags & ConnectionFlag.inactive) !== 0) this.inactiveConnections--
     else this.activeConnections--
@@ -82,6 +86,12 @@ export class Destination {
       this.overloaded = false
     }
   }
+}
+
+/** True for connections whose replies come by to be rewritten. */
+export function hasReplies(flags: number): boolean {
+  const { forwardingMask, template, onePacket } = ConnectionFlag
+  return (flags & (forwardingMask | template | onePacket)) === 0
 }
 
 /** How long a removed destination is kept at least after its last connection (IP_VS_DEST_TRASH_PERIOD). */
@@ -96,6 +106,14 @@ export class DestinationSlots {
   /** The slot that the next `put` takes. */
   take(): number {
     return this.free.pop() ?? this.all.length
+  }
+
+  /** True if packets from the address may be replies to be rewritten. For what is rarer than a packet. */
+  mayReply(addressBe: number): boolean {
+    return this.all.some(
+      (destination) =>
+        destination?.addressBe === addressBe && destination.masqueradedConnections > 0,
+    )
   }
 
   put(destination: Destination): void {

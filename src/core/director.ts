@@ -74,6 +74,7 @@ export class Director {
   private readonly halfs: Uint16Array
   private readonly wheel: TimerWheel
   private readonly services = new ServiceRegistry()
+  private readonly slots = new DestinationSlots()
   private readonly connections: Connections
   private readonly templates: Templates
   private readonly marks: MarkRules
@@ -104,16 +105,15 @@ export class Director {
       options.counters ?? new ArrayBuffer(CounterRegion.bytesFor(DEFAULT_COUNTER_SLOTS)),
     )
     this.wheel = new TimerWheel(this.table, now)
-    const slots = new DestinationSlots()
     const protocols = new Protocols()
-    this.connections = new Connections(this.table, this.wheel, slots, protocols)
+    this.connections = new Connections(this.table, this.wheel, this.slots, protocols)
     this.connections.now = now
     this.templates = new Templates(this.connections, this.settings)
     this.marks = new MarkRules((options.ports ?? []).map((port) => port.interface))
     this.estimator = new Estimator(this.counters)
     this.configuration = new Configuration(
       this.services,
-      slots,
+      this.slots,
       this.table,
       this.counters,
       this.estimator,
@@ -318,11 +318,18 @@ export class Director {
     )
   }
 
-  /** A fragment, which has no ports to look for: not the director's unless it is for a virtual address. */
+  /**
+   * A fragment: nothing puts them together here, and most have no ports to look for. It is left to the
+   * kernel's stack if it cannot be the director's.
+   */
   private processFragment(): Verdict {
-    const { exit, packet } = this
-    const reason = Reason.fragment
-    return this.services.hasAddress(packet.destinationBe) ? exit.drop(reason) : exit.decline(reason)
+    const { exit, packet, services } = this
+    packet.ports = 0
+    const isOurs =
+      services.hasAddress(packet.destinationBe) ||
+      this.slots.mayReply(packet.sourceBe) ||
+      services.getByMark(this.marks.markOf(packet)) !== undefined
+    return isOurs ? exit.drop(Reason.fragment) : exit.decline(Reason.fragment)
   }
 
   /** A packet without a connection: it begins one, if a service wants it. */

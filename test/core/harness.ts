@@ -110,6 +110,11 @@ export class Harness {
     }
   }
 
+  /** The packet that was sent in last, as it lies there now. */
+  received(length: number): Uint8Array {
+    return this.pool.bytes.slice(IP_HEADROOM, IP_HEADROOM + length)
+  }
+
   advance(seconds: number): void {
     this.now += Math.round(seconds * JIFFIES_PER_SECOND)
     this.director.advance(this.now)

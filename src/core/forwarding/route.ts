@@ -20,8 +20,8 @@ const MIN_TUNNEL_MTU = 68
 
 /**
  * The next hop towards a destination, with all that passing a router does to a packet: TTL, and the MTU of
- * the way on (__ip_vs_get_out_rt of net/netfilter/ipvs/ip_vs_xmit.c). Packets for the kernel's stack keep
- * their TTL: the stack takes its own toll.
+ * the way on (__ip_vs_get_out_rt of net/netfilter/ipvs/ip_vs_xmit.c). The kernel's stack, where it is to
+ * send the packet on, takes one off the TTL itself; but it does not see inside a tunnel.
  *
  * @param extraBytes what forwarding is going to add to the packet: a tunnel's header
  * @returns the hop, or NO_HOP when the packet ends here; the verdict is in `exit` then
@@ -55,22 +55,20 @@ export function routeToDestination(
   }
   if (state === HopState.local) return hop
   const { halfs, bytes } = exit.pool
-  if (state !== HopState.kernel) {
-    if (ttl(bytes, packet.network) <= 1) {
-      const { timeExceeded } = IcmpType
-      exit.answer(
-        packet,
-        Reason['ttl-exceeded'],
-        timeExceeded,
-        TimeExceededCode.transit,
-        0,
-        virtualBe,
-      )
-      return NO_HOP
-    }
-    decrementTtl(halfs, packet.network)
+  if (ttl(bytes, packet.network) <= 1) {
+    const { timeExceeded } = IcmpType
+    exit.answer(
+      packet,
+      Reason['ttl-exceeded'],
+      timeExceeded,
+      TimeExceededCode.transit,
+      0,
+      virtualBe,
+    )
+    return NO_HOP
   }
   const isTunnel = extraBytes > 0
+  if (isTunnel || state !== HopState.kernel) decrementTtl(halfs, packet.network)
   const mtu = neighbours.mtu[hop]! - extraBytes
   if (isTunnel && mtu < MIN_TUNNEL_MTU) {
     exit.drop(Reason['too-big'])
@@ -117,7 +115,7 @@ export function routeToClient(
   }
   if (state === HopState.local) return hop
   const { halfs, bytes } = exit.pool
-  if (state !== HopState.kernel && ttl(bytes, packet.network) <= 1) {
+  if (ttl(bytes, packet.network) <= 1) {
     const { timeExceeded } = IcmpType
     exit.answer(packet, Reason['ttl-exceeded'], timeExceeded, TimeExceededCode.transit, 0, 0)
     return NO_HOP

@@ -37,7 +37,8 @@ export function forwardThroughTunnel(
     length,
     fragmentBe !== 0 ? 0 : exit.nextIdentification(),
     fragmentBe,
-    ipv4.ttl(bytes, inner),
+    // The kernel's stack will take one off.
+    ipv4.ttl(bytes, inner) + (state === HopState.kernel ? 1 : 0),
     ipv4.IpProtocol.ipip,
     exit.neighbours.sourceBe[hop]!,
     destination.addressBe,
