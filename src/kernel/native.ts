@@ -106,9 +106,7 @@ export interface Native {
   /** False when there is no such key. */
   bpfMapDelete(fd: number, key: Uint8Array): boolean
   /** Undefined when there is no such key. */
-  bpfMapLookup(fd: number, key: Uint8Array, valueSize: number): Uint8Array | undefined
-  /** The key after `key` (the first for undefined), undefined at the end. */
-  bpfMapNextKey(fd: number, key: Uint8Array | undefined, keySize: number): Uint8Array | undefined
+  bpfMapLookup(fd: number, key: Uint8Array): Uint8Array | undefined
   /** Loads a program; a refusal's message carries the verifier's log. */
   bpfProgramLoad(options: {
     type: number
@@ -119,6 +117,8 @@ export interface Native {
   }): number
   /** BPF_LINK_CREATE of an XDP program on an interface; it goes away with the descriptor, also when the process is killed. flags: XDP_FLAGS_*. */
   bpfLinkCreateXdp(programFd: number, interfaceIndex: number, flags: number): number
+  /** Replaces a link's program without a gap. */
+  bpfLinkUpdate(linkFd: number, programFd: number): void
   /** BPF_PROG_TEST_RUN: runs the program on a packet (tests). */
   bpfProgramRun(programFd: number, packet: Uint8Array): { returnValue: number; packet: Uint8Array }
 }
