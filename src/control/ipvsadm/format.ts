@@ -319,7 +319,7 @@ function twoDigits(number: number): string {
  * integer, so that 192.168.0.1 stands before 10.0.0.1 and a mark above 2^31 before none.
  */
 export function sortServices(services: readonly ServiceStatus[]): ServiceStatus[] {
-  return mergeSort(services, ({ service }) => serviceSortKey(service))
+  return sortByKey(services, ({ service }) => serviceSortKey(service))
 }
 
 function serviceSortKey(service: ServiceKey): number[] {
@@ -335,38 +335,27 @@ function serviceSortKey(service: ServiceKey): number[] {
 
 /** By address and port, compared in the same way. */
 export function sortDestinations(destinations: readonly DestinationStatus[]): DestinationStatus[] {
-  return mergeSort(destinations, ({ address, port }) => [...addressWords(address), port])
+  return sortByKey(destinations, ({ address, port }) => [...addressWords(address), port])
 }
 
 function addressWords(address: string): number[] {
   return familyOf(address) === 6 ? ipv6Words(address) : [parseIpv4(address)!, 0, 0, 0]
 }
 
-/** Compares key by key, with the overflow of 32-bit subtraction. */
-function compare(a: readonly number[], b: readonly number[]): number {
-  for (let i = 0; i < a.length; i++) {
-    const difference = (a[i]! - b[i]!) | 0
-    if (difference !== 0) return difference
-  }
-  return 0
+/**
+ * ipvsadm's comparison can go round in circles (10/8 before 100/8 before 192/8 before 10/8). What it lists
+ * then depends on the order that it is given, which in the kernel is that of a hash; here it is that of the
+ * numbers, so that the same table is always listed in the same way.
+ */
+function sortByKey<Item>(items: readonly Item[], keyOf: (item: Item) => number[]): Item[] {
+  return items
+    .map((item) => ({ item, key: keyOf(item) }))
+    .sort((a, b) => firstDifference(a.key, b.key))
+    .sort((a, b) => firstDifference(a.key, b.key) | 0)
+    .map(({ item }) => item)
 }
 
-/**
- * The merge sort of the C library. ipvsadm's comparison can go round in circles, where the outcome depends
- * on which elements are compared: only the same algorithm gives the same order.
- */
-function mergeSort<Item>(items: readonly Item[], keyOf: (item: Item) => number[]): Item[] {
-  const sort = (part: { item: Item; key: number[] }[]): { item: Item; key: number[] }[] => {
-    if (part.length < 2) return part
-    const middle = part.length >> 1
-    const left = sort(part.slice(0, middle))
-    const right = sort(part.slice(middle))
-    const merged = []
-    let l = 0
-    let r = 0
-    while (l < left.length && r < right.length)
-      merged.push(compare(left[l]!.key, right[r]!.key) <= 0 ? left[l++]! : right[r++]!)
-    return [...merged, ...left.slice(l), ...right.slice(r)]
-  }
-  return sort(items.map((item) => ({ item, key: keyOf(item) }))).map(({ item }) => item)
+function firstDifference(a: readonly number[], b: readonly number[]): number {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i]! - b[i]!
+  return 0
 }
