@@ -158,6 +158,7 @@ export class DataPlane {
 
   private sendToNeighbour(hop: number, offset: number, length: number): void {
     const port = this.neighbours.port[hop]!
+    this.neighbours.used[hop] = 1
     if (this.isEthernet[port] === 1)
       this.queueEthernet(port, this.neighbours.mac, 3 * hop, offset, length)
     else this.queue(port, offset, length)

@@ -40,4 +40,6 @@ export interface Neighbours {
   readonly mtu: Int32Array
   /** The director's own source address towards the hop (native 32-bit load), for packets that it originates. */
   readonly sourceBe: Int32Array
+  /** Set to 1 by the data plane when it sends to a neighbour, so that its owner keeps those in use fresh. */
+  readonly used: Uint8Array
 }
