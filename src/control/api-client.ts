@@ -1,6 +1,5 @@
 import { once } from 'node:events'
 import { request, type IncomingMessage } from 'node:http'
-import { createInterface } from 'node:readline'
 import type { Command, ConnectionStatus } from '../core/commands.js'
 import { MAX_COMMANDS, type CommandResult, type ConnectionFilter } from './api.js'
 import type { Backend } from './ipvsadm/run.js'
@@ -37,14 +36,19 @@ export class ApiClient implements Backend {
     const response = await this.send('GET', `/v1/connections?${query}`)
     if (response.statusCode !== 200) throw await failure(response)
     let batch: ConnectionStatus[] = []
-    for await (const line of createInterface({ input: response, crlfDelay: Infinity })) {
-      batch.push(JSON.parse(line) as ConnectionStatus)
-      if (batch.length < BATCH) continue
-      yield batch
-      batch = []
+    try {
+      for await (const line of linesOf(response)) {
+        batch.push(JSON.parse(line) as ConnectionStatus)
+        if (batch.length < BATCH) continue
+        yield batch
+        batch = []
+      }
+    } catch (error) {
+      throw new ApiUnreachable(
+        `uvsd at ${this.path} broke off its answer: ${(error as Error).message}`,
+        { cause: error },
+      )
     }
-    if (!response.complete)
-      throw new ApiUnreachable(`uvsd at ${this.path} ended in the middle of its answer`)
     if (batch.length > 0) yield batch
   }
 
@@ -60,6 +64,8 @@ export class ApiClient implements Backend {
       method,
       path: target,
       timeout: TIMEOUT_MS,
+      // A connection kept from an earlier request may be that of a daemon that has ended since.
+      agent: false,
       headers: { host: 'uvsd', ...(body !== undefined && { 'content-type': 'application/json' }) },
     })
     call.on('timeout', () =>
@@ -83,6 +89,16 @@ export class ApiClient implements Backend {
     const reason =
       error.code === 'ENOENT' || error.code === 'ECONNREFUSED' ? 'is it running?' : error.message
     return new ApiUnreachable(`cannot reach uvsd at ${this.path}: ${reason}`, { cause: error })
+  }
+}
+
+/** Lines of an answer; throws when it ends before its end. */
+async function* linesOf(response: IncomingMessage): AsyncIterable<string> {
+  let rest = ''
+  for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) {
+    const lines = (rest + chunk).split('\n')
+    rest = lines.pop()!
+    yield* lines
   }
 }
 

@@ -6,10 +6,9 @@ import { dirname } from 'node:path'
 import type { Command, ConnectionStatus, Reply } from '../core/commands.js'
 import {
   checkCommands,
+  executeEach,
   matchesFilter,
   ShapeError,
-  toCommandError,
-  type CommandResult,
   type ConnectionFilter,
 } from './api.js'
 
@@ -166,15 +165,7 @@ async function commands(
       return send(response, 400, { ...problem('EINVAL', error.message), path: error.path })
     throw error
   }
-  const results: CommandResult[] = []
-  for (const command of list)
-    results.push(
-      await source.execute(command).then(
-        (reply) => ({ reply }),
-        (error: unknown) => ({ error: toCommandError(error) }),
-      ),
-    )
-  send(response, 200, results)
+  send(response, 200, await executeEach((command) => source.execute(command), list))
 }
 
 async function services(

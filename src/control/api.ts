@@ -72,6 +72,22 @@ export function toCommandError(error: unknown): CommandError {
   throw error
 }
 
+/** Carries commands out one after the other; what is refused keeps nothing after it from being tried. */
+export async function executeEach(
+  execute: (command: Command) => Promise<unknown>,
+  commands: readonly Command[],
+): Promise<CommandResult[]> {
+  const results: CommandResult[] = []
+  for (const command of commands)
+    results.push(
+      await execute(command).then(
+        (reply) => ({ reply }),
+        (error: unknown) => ({ error: toCommandError(error) }),
+      ),
+    )
+  return results
+}
+
 type Fields = Record<string, unknown>
 
 /** Checks the body of POST /v1/commands: a list of commands. Unknown fields are refused too. */

@@ -159,7 +159,7 @@ class CommandLine {
       throw new CommandLineError(
         `Try \`${this.program} -h' or '${this.program} --help' for more information.`,
         255,
-        first?.word ?? -1,
+        first?.word ?? this.scanner.leftovers[0]?.word ?? -1,
       )
     const command = first.option.command
     if (command === 'help' || command === 'version') return { kind: command }
