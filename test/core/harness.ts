@@ -26,7 +26,6 @@ export class TestNeighbours implements Neighbours {
   readonly mtu = new Int32Array(64).fill(1500)
   readonly sourceBe = new Int32Array(64)
   readonly used = new Uint8Array(64)
-  readonly used = new Uint8Array(64)
   private readonly hops = new Map<number, number>()
   private next = 1
   lookups = 0
