@@ -1,11 +1,11 @@
 import { once } from 'node:events'
 import { request, type IncomingMessage } from 'node:http'
 import type { Command, ConnectionStatus } from '../core/commands.js'
-import { MAX_COMMANDS, type CommandResult, type ConnectionFilter } from './api.js'
+import type { CommandResult, ConnectionFilter } from './api.js'
 import type { Backend } from './ipvsadm/run.js'
 
-/** Connections handed on at a time. */
-const BATCH = 512
+/** Commands in one request: far below what the server takes. */
+const BATCH = 8192
 /** The daemon answers commands within milliseconds; a list of many may take longer. */
 const TIMEOUT_MS = 60_000
 
@@ -20,8 +20,8 @@ export class ApiClient implements Backend {
 
   async execute(commands: Command[]): Promise<CommandResult[]> {
     const results: CommandResult[] = []
-    for (let i = 0; i < commands.length; i += MAX_COMMANDS) {
-      const part = commands.slice(i, i + MAX_COMMANDS)
+    for (let i = 0; i < commands.length; i += BATCH) {
+      const part = commands.slice(i, i + BATCH)
       results.push(...((await this.json('POST', '/v1/commands', part)) as CommandResult[]))
     }
     return results
@@ -35,13 +35,12 @@ export class ApiClient implements Backend {
     const query = new URLSearchParams(filter as Record<string, string>)
     const response = await this.send('GET', `/v1/connections?${query}`)
     if (response.statusCode !== 200) throw await failure(response)
-    let batch: ConnectionStatus[] = []
     try {
-      for await (const line of linesOf(response)) {
-        batch.push(JSON.parse(line) as ConnectionStatus)
-        if (batch.length < BATCH) continue
-        yield batch
-        batch = []
+      let rest = ''
+      for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) {
+        const lines = (rest + chunk).split('\n')
+        rest = lines.pop()!
+        if (lines.length > 0) yield lines.map((line) => JSON.parse(line) as ConnectionStatus)
       }
     } catch (error) {
       throw new ApiUnreachable(
@@ -49,7 +48,6 @@ export class ApiClient implements Backend {
         { cause: error },
       )
     }
-    if (batch.length > 0) yield batch
   }
 
   private async json(method: string, target: string, body?: unknown): Promise<unknown> {
@@ -89,16 +87,6 @@ export class ApiClient implements Backend {
     const reason =
       error.code === 'ENOENT' || error.code === 'ECONNREFUSED' ? 'is it running?' : error.message
     return new ApiUnreachable(`cannot reach uvsd at ${this.path}: ${reason}`, { cause: error })
-  }
-}
-
-/** Lines of an answer; throws when it ends before its end. */
-async function* linesOf(response: IncomingMessage): AsyncIterable<string> {
-  let rest = ''
-  for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) {
-    const lines = (rest + chunk).split('\n')
-    rest = lines.pop()!
-    yield* lines
   }
 }
 
