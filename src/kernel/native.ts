@@ -84,7 +84,7 @@ export interface Native {
   setOffload(name: string, offload: 'tx' | 'rx' | 'tso' | 'gso' | 'gro', on: boolean): void
 
   // -- AF_XDP (see native/xsk.cc)
-  /** A UMEM over `region`, which must be page-aligned and stay alive; owned by the socket that is returned. */
+  /** A socket bound to a queue, with a UMEM over `region`, which must be page-aligned and stay alive until the socket is closed. */
   openXdpSocket(options: XdpSocketOptions): XdpSocket
   /** sendto() that makes the kernel transmit; 0, or -errno (EAGAIN, EBUSY, ENOBUFS are ordinary). */
   kickTransmit(fd: number): number
@@ -139,25 +139,31 @@ export interface XdpSocketOptions {
   bindFlags: number
 }
 
-/** Rings as memory: producer, consumer and flags are 32-bit cells; descriptors follow the kernel's layout. */
+/** Byte offsets in the socket's memory: producer, consumer and flags are 32-bit cells; descriptors follow the kernel's layout. */
 export interface XdpRing {
-  memory: ArrayBuffer
-  /** Byte offsets in memory. */
   producer: number
   consumer: number
   flags: number
   descriptors: number
+  /** Descriptors in it. */
   size: number
 }
 
 export interface XdpSocket {
   fd: number
+  /** All four rings, mapped from the kernel. */
+  memory: ArrayBuffer
   rx: XdpRing
   tx: XdpRing
   fill: XdpRing
   completion: XdpRing
   /** True if the kernel bound in zero-copy mode. */
   zeroCopy: boolean
+  /**
+   * Unmaps the rings, which detaches `memory`, and closes the descriptor. Only this frees the queue: the
+   * mapped rings keep the socket bound. A second call does nothing.
+   */
+  close(): void
 }
 
 const require = createRequire(import.meta.url)
