@@ -1,5 +1,12 @@
 import { EventEmitter } from 'node:events'
-import type { Link, Route, RouteUpdate } from '../core/route-table.js'
+import type {
+  NeighbourState,
+  Route,
+  RouteNeighbour,
+  RouteNextHop,
+  RouteUpdate,
+  WantedNeighbour,
+} from '../core/route-table.js'
 import {
   addressOf,
   AF_INET,
@@ -16,10 +23,8 @@ import {
 
 /** Changes of routes come in bursts: the tables are read anew this long after the first. */
 const SETTLE_MS = 20
-/** How often the kernel is told which neighbours are in use, so that it keeps asking after them. */
-const KEEP_FRESH_MS = 15_000
-/** Neighbours kept fresh at most. */
-const MAX_IN_USE = 4096
+/** How often the route table looks for neighbours in use that have grown stale. */
+const REVIEW_MS = 10_000
 
 interface FollowerEvents {
   updates: [RouteUpdate[]]
@@ -39,11 +44,11 @@ export class RouteFollower extends EventEmitter<FollowerEvents> {
 
   private readonly requests: RtSocket = openRtnetlink()
   private readonly events: RtSocket = openRtnetlink({ keepAlive: true })
-  private readonly inUse = new Map<string, { interfaceIndex: number; address: string }>()
-  private readonly known = new Map<string, RouteUpdate & { kind: 'neighbour' }>()
   private settling: NodeJS.Timeout | undefined
-  private readonly freshening: NodeJS.Timeout
+  private readonly reviewing: NodeJS.Timeout
   private closed = false
+  /** Neighbours were lost on the way, and have to be read anew as well. */
+  private overran = false
 
   private constructor() {
     super()
@@ -53,8 +58,8 @@ export class RouteFollower extends EventEmitter<FollowerEvents> {
     this.events.socket.socket.on('error', () => this.readSoon(true))
     for (const group of ['LINK', 'IPV4_IFADDR', 'IPV4_ROUTE', 'NEIGH'] as const)
       this.events.addMembership(group)
-    this.freshening = setInterval(() => this.keepFresh(), KEEP_FRESH_MS)
-    this.freshening.unref()
+    this.reviewing = setInterval(() => this.emit('updates', [{ op: 'review' }]), REVIEW_MS)
+    this.reviewing.unref()
   }
 
   /** Starts following. Subscribes before the first reading, so that nothing falls between. */
@@ -69,27 +74,31 @@ export class RouteFollower extends EventEmitter<FollowerEvents> {
     }
   }
 
-  /** Everything that is known now. */
+  /** Everything that the kernel's tables hold now. */
   async snapshot(): Promise<RouteUpdate[]> {
-    return [await this.readRoutes(), ...(await this.readNeighbours())]
+    return [...(await this.readRoutes()), await this.readNeighbours()]
   }
 
-  /** Has the kernel ask for a neighbour's address; the answer comes as an update. */
-  resolve(neighbours: readonly { interfaceIndex: number; address: string }[]): void {
-    for (const neighbour of neighbours) {
-      const key = keyOf(neighbour)
-      this.inUse.delete(key)
-      this.inUse.set(key, neighbour)
-      if (this.inUse.size > MAX_IN_USE) this.inUse.delete(this.inUse.keys().next().value!)
-      this.use(neighbour)
-    }
+  /**
+   * Has the kernel ask for neighbours' addresses, as `ip neigh … use` does; answers come as updates. An
+   * interface that is gone or down is no error: the packets that wait are given up in time.
+   */
+  resolve(neighbours: readonly WantedNeighbour[]): void {
+    for (const { interfaceIndex, address } of neighbours)
+      this.requests
+        .newNeighbor(
+          { family: AF_INET, ifindex: interfaceIndex, flags: { use: true } },
+          { dst: bytesOf(address) },
+          { flags: NLM_F_CREATE | NLM_F_REPLACE },
+        )
+        .catch(() => {})
   }
 
   close(): void {
     if (this.closed) return
     this.closed = true
     clearTimeout(this.settling)
-    clearInterval(this.freshening)
+    clearInterval(this.reviewing)
     this.events.socket.close()
     this.requests.socket.close()
   }
@@ -97,125 +106,100 @@ export class RouteFollower extends EventEmitter<FollowerEvents> {
   private receive(messages: rt.Message[]): void {
     const neighbours: RouteUpdate[] = []
     for (const message of messages) {
-      if (message.kind === 'neighbor') {
-        const update = neighbourUpdate(message)
-        if (update && this.remember(update)) neighbours.push(update)
-      } else {
+      if (message.kind !== 'neighbor') {
         this.readSoon()
+        continue
       }
+      const neighbour = neighbourOf(message)
+      if (neighbour) neighbours.push({ op: 'set-neighbour', neighbour })
     }
     if (neighbours.length > 0) this.emit('updates', neighbours)
   }
 
   private readSoon(alsoNeighbours = false): void {
+    this.overran ||= alsoNeighbours
     if (this.closed) return
     this.settling ??= setTimeout(() => {
       this.settling = undefined
-      this.read(alsoNeighbours).catch((error: unknown) => {
+      this.read().catch((error: unknown) => {
         if (!this.closed) this.emit('failed', error as Error)
       })
     }, SETTLE_MS)
   }
 
-  private async read(alsoNeighbours: boolean): Promise<void> {
-    const updates: RouteUpdate[] = [await this.readRoutes()]
-    if (alsoNeighbours) {
-      const before = new Set(this.known.keys())
-      updates.push(...(await this.readNeighbours()))
-      for (const update of updates) if (update.kind === 'neighbour') before.delete(keyOf(update))
-      for (const key of before) {
-        const { mac: _, ...gone } = this.known.get(key)!
-        this.known.delete(key)
-        updates.push(gone)
-      }
+  private async read(): Promise<void> {
+    const updates = await this.readRoutes()
+    if (this.overran) {
+      this.overran = false
+      updates.push(await this.readNeighbours())
     }
     if (!this.closed) this.emit('updates', updates)
   }
 
-  private async readRoutes(): Promise<RouteUpdate> {
+  private async readRoutes(): Promise<RouteUpdate[]> {
     this.interfaces = await listInterfaces(this.requests)
     const addresses = await explain(
       'listing addresses',
       this.requests.getAddresses({ family: AF_INET }),
     )
-    const links: Link[] = this.interfaces.map(({ interfaceIndex, mtu }) => ({
-      interfaceIndex,
-      mtu,
-      addresses: addresses
-        .filter(({ data }) => data.index === interfaceIndex)
-        .map(({ data, attrs }) => ({
+    const routes = await explain('listing routes', this.requests.getRoutes({ family: AF_INET }))
+    return [
+      {
+        op: 'links',
+        links: this.interfaces.map(({ interfaceIndex, mac, master, ...rest }) => ({
+          index: interfaceIndex,
+          ...rest,
+          ...(mac === undefined ? {} : { mac }),
+          ...(master === undefined ? {} : { master }),
+        })),
+      },
+      {
+        op: 'addresses',
+        addresses: addresses.map(({ data, attrs }) => ({
+          interfaceIndex: data.index ?? 0,
           address: addressOf(attrs.local) ?? '0.0.0.0',
           prefixLength: data.prefixlen ?? 32,
+          secondary: data.flags?.secondary ?? false,
         })),
-    }))
-    const messages = await explain('listing routes', this.requests.getRoutes({ family: AF_INET }))
-    const routes = messages.map(routeOf).filter((route) => route !== undefined)
-    return { kind: 'routes', routes, links }
+      },
+      { op: 'routes', routes: routes.map(routeOf).filter((route) => route !== undefined) },
+    ]
   }
 
-  private async readNeighbours(): Promise<RouteUpdate[]> {
+  private async readNeighbours(): Promise<RouteUpdate> {
     const messages = await explain(
       'listing neighbours',
       this.requests.getNeighbors({ family: AF_INET }),
     )
-    const updates = messages.map(neighbourUpdate).filter((update) => update !== undefined)
-    for (const update of updates) this.remember(update)
-    return updates
-  }
-
-  /** True when this is news. */
-  private remember(update: RouteUpdate & { kind: 'neighbour' }): boolean {
-    const key = keyOf(update)
-    if (this.known.get(key)?.mac === update.mac && (update.mac || !this.inUse.has(key)))
-      return false
-    if (update.mac) this.known.set(key, update)
-    else this.known.delete(key)
-    return true
-  }
-
-  /** `ip neigh … use`: the kernel makes sure of the entry, by asking when it has to. */
-  private use({ interfaceIndex, address }: { interfaceIndex: number; address: string }): void {
-    this.requests
-      .newNeighbor(
-        { family: AF_INET, ifindex: interfaceIndex, flags: { use: true } },
-        { dst: bytesOf(address) },
-        { flags: NLM_F_CREATE | NLM_F_REPLACE },
-      )
-      // The interface may be gone or down by now; the packets that wait are given up in time.
-      .catch(() => {})
-  }
-
-  private keepFresh(): void {
-    for (const [key, neighbour] of this.inUse) {
-      // What does not answer is asked for again when a packet wants it.
-      if (this.known.has(key)) this.use(neighbour)
-      else this.inUse.delete(key)
-    }
+    const neighbours = messages.map(neighbourOf).filter((one) => one !== undefined)
+    return { op: 'neighbours', neighbours }
   }
 }
 
 const NLM_F_REPLACE = 0x100
 const NLM_F_CREATE = 0x400
 
-function keyOf({ interfaceIndex, address }: { interfaceIndex: number; address: string }): string {
-  return `${interfaceIndex} ${address}`
-}
+const neighbourStates: NeighbourState[] = [
+  'permanent',
+  'noarp',
+  'reachable',
+  'stale',
+  'delay',
+  'probe',
+  'incomplete',
+  'failed',
+]
 
-function neighbourUpdate(
-  message: rt.NeighborMessage,
-): (RouteUpdate & { kind: 'neighbour' }) | undefined {
-  const { data, attrs } = message
+/** Undefined for proxy entries and other families. A deleted entry is announced as failed first. */
+function neighbourOf({ data, attrs }: rt.NeighborMessage): RouteNeighbour | undefined {
   const address = addressOf(attrs.dst)
   if (data.family !== AF_INET || address === undefined || data.flags?.proxy) return undefined
-  const state = data.state ?? {}
   const mac = macOf(attrs.lladdr)
-  const isValid =
-    state.reachable || state.stale || state.delay || state.probe || state.permanent || state.noarp
   return {
-    kind: 'neighbour',
     interfaceIndex: data.ifindex ?? 0,
     address,
-    ...(isValid && mac !== undefined ? { mac } : {}),
+    state: neighbourStates.find((state) => data.state?.[state as keyof rt.NeighborState]) ?? 'none',
+    ...(mac === undefined ? {} : { mac }),
   }
 }
 
@@ -225,59 +209,61 @@ const tableNames = new Map<number, Route['table']>([
   [Table.default, 'default'],
 ])
 
+const typeNames = new Map<number | undefined, Route['type']>([
+  [rt.RouteType.UNICAST, 'unicast'],
+  [rt.RouteType.LOCAL, 'local'],
+  [rt.RouteType.BROADCAST, 'broadcast'],
+  [rt.RouteType.UNREACHABLE, 'unreachable'],
+  [rt.RouteType.BLACKHOLE, 'blackhole'],
+  [rt.RouteType.PROHIBIT, 'prohibit'],
+  [rt.RouteType.THROW, 'throw'],
+])
+
 /** Undefined for routes of other tables and those that concern no unicast traffic. */
 function routeOf({ data, attrs }: rt.RouteMessage): Route | undefined {
   const table = tableNames.get(attrs.table ?? data.table ?? 0)
-  if (!table || data.family !== AF_INET) return undefined
-  const base = {
-    destination: `${addressOf(attrs.dst) ?? '0.0.0.0'}/${data.dstLen ?? 0}`,
-    table,
-    metric: attrs.priority ?? 0,
-  }
-  const source = addressOf(attrs.prefsrc)
+  const type = typeNames.get(typeof data.type === 'string' ? rt.RouteType[data.type] : data.type)
+  if (!table || !type || data.family !== AF_INET) return undefined
+  const preferredSource = addressOf(attrs.prefsrc)
   const mtu = attrs.metrics?.mtu
-  const more = {
-    ...(source === undefined ? {} : { source }),
+  return {
+    table,
+    type,
+    prefix: `${addressOf(attrs.dst) ?? '0.0.0.0'}/${data.dstLen ?? 0}`,
+    metric: attrs.priority ?? 0,
+    nextHops: attrs.multipath
+      ? pathsOf(attrs.multipath)
+      : attrs.oif === undefined
+        ? []
+        : [nextHop(attrs.oif, addressOf(attrs.gateway))],
+    ...(preferredSource === undefined ? {} : { preferredSource }),
     ...(mtu ? { mtu: Buffer.from(mtu).readUInt32LE(0) } : {}),
   }
-  switch (typeOf(data.type)) {
-    case rt.RouteType.LOCAL:
-      return { ...base, ...more, type: 'local', interfaceIndex: attrs.oif ?? 0 }
-    case rt.RouteType.UNICAST: {
-      // Of several paths the first that is given: the choice stays the same for a destination.
-      const hop = attrs.multipath
-        ? firstPath(attrs.multipath)
-        : { oif: attrs.oif, gateway: addressOf(attrs.gateway) }
-      if (hop.oif === undefined) return undefined
-      return {
-        ...base,
-        ...more,
-        type: 'unicast',
-        interfaceIndex: hop.oif,
-        ...(hop.gateway === undefined ? {} : { gateway: hop.gateway }),
-      }
-    }
-    default:
-      return { ...base, type: 'none', interfaceIndex: 0 }
-  }
 }
 
-function typeOf(type: rt.Route['type']): number | undefined {
-  return typeof type === 'string' ? rt.RouteType[type] : type
+function nextHop(interfaceIndex: number, gateway: string | undefined): RouteNextHop {
+  return { interfaceIndex, ...(gateway === undefined ? {} : { gateway }) }
 }
 
-/** The first struct rtnexthop of a multipath route, and the gateway among its attributes. */
-function firstPath(bytes: Buffer): { oif: number | undefined; gateway: string | undefined } {
+/** The struct rtnexthops of a multipath route, each with the gateway among its attributes. */
+function pathsOf(bytes: Buffer): RouteNextHop[] {
   const RTA_GATEWAY = 5
   const HEADER = 8
-  const length = bytes.readUInt16LE(0)
-  let gateway: string | undefined
-  for (let at = HEADER; at + 4 <= length;) {
-    const attributeLength = bytes.readUInt16LE(at)
-    if (attributeLength < 4) break
-    if (bytes.readUInt16LE(at + 2) === RTA_GATEWAY)
-      gateway = addressOf(bytes.subarray(at + 4, at + attributeLength))
-    at += (attributeLength + 3) & ~3
+  const paths: RouteNextHop[] = []
+  for (let start = 0; start + HEADER <= bytes.length;) {
+    const length = bytes.readUInt16LE(start)
+    if (length < HEADER) break
+    const weight = bytes.readUInt8(start + 3) + 1
+    let gateway: string | undefined
+    for (let at = start + HEADER; at + 4 <= start + length;) {
+      const attributeLength = bytes.readUInt16LE(at)
+      if (attributeLength < 4) break
+      if (bytes.readUInt16LE(at + 2) === RTA_GATEWAY)
+        gateway = addressOf(bytes.subarray(at + 4, at + attributeLength))
+      at += (attributeLength + 3) & ~3
+    }
+    paths.push({ ...nextHop(bytes.readUInt32LE(start + 4), gateway), weight })
+    start += (length + 3) & ~3
   }
-  return { oif: bytes.readUInt32LE(4), gateway }
+  return paths
 }
