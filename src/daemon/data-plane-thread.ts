@@ -43,7 +43,11 @@ const director = new Director({
   pool,
   neighbours: routes,
   random: new SeededRandom(options.seed),
-  table: { region: options.connections, maxConnections: options.maxConnections, seed: options.seed },
+  table: {
+    region: options.connections,
+    maxConnections: options.maxConnections,
+    seed: options.seed,
+  },
   counters: options.counters,
   ports: ports.map((port, i) => ({ name: port.name, interface: options.ports[i]!.interface })),
   now: clock.nowJiffies(),
@@ -159,6 +163,10 @@ function openPort(plan: PortPlan): PacketPort {
     case 'tun':
       return new TunPort({ name: plan.interface, pool })
     case 'tap':
-      return new TapPort({ name: plan.interface, pool, ...(plan.mac ? { mac: parseMac(plan.mac)! } : {}) })
+      return new TapPort({
+        name: plan.interface,
+        pool,
+        ...(plan.mac ? { mac: parseMac(plan.mac)! } : {}),
+      })
   }
 }

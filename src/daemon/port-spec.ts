@@ -24,7 +24,9 @@ export function parsePortSpec(text: string): PortSpec {
   const colon = text.indexOf(':')
   const driver = colon < 0 ? text : text.slice(0, colon)
   if (driver !== 'afxdp' && driver !== 'tun' && driver !== 'tap')
-    return fail(`unknown driver '${driver}'; it is one of afxdp:IFACE, tun:NAME, tap:NAME,bridge=BRIDGE`)
+    return fail(
+      `unknown driver '${driver}'; it is one of afxdp:IFACE, tun:NAME, tap:NAME,bridge=BRIDGE`,
+    )
   const [name = '', ...rest] = colon < 0 ? [] : text.slice(colon + 1).split(',')
   checkName(name, fail)
   const options = new Map<string, string>()
@@ -72,7 +74,9 @@ export function checkPorts(specs: readonly PortSpec[]): void {
   }
   const drivers = new Set(specs.map((spec) => spec.driver))
   if (drivers.size > 1)
-    throw new Error(`--port: drivers cannot be mixed in one daemon, got ${[...drivers].join(' and ')}`)
+    throw new Error(
+      `--port: drivers cannot be mixed in one daemon, got ${[...drivers].join(' and ')}`,
+    )
   if (drivers.has('tun') && specs.length > 1)
     throw new Error('--port: one TUN device serves all interfaces; give tun: once')
   if (drivers.has('tap') && specs.length > 1)

@@ -39,7 +39,14 @@ export interface ThreadStatus {
 
 /** How a port of the thread is opened, worked out by the main thread from the port specs. */
 export type PortPlan =
-  | { driver: 'afxdp'; interface: string; interfaceIndex: number; mac: string; mtu: number; queue: number; mode: 'native' | 'generic' }
+  | {
+      driver: 'afxdp'
+      interface: string
+      interfaceIndex: number
+      mac: string
+      mtu: number
+      queue: number
+    }
   | { driver: 'tun'; interface: string }
   | { driver: 'tap'; interface: string; mac?: string }
 

@@ -94,6 +94,25 @@ export class RouteFollower extends EventEmitter<FollowerEvents> {
         .catch(() => {})
   }
 
+  /** The interfaces as they are at this moment. */
+  async readInterfaces(): Promise<Interface[]> {
+    return (this.interfaces = await listInterfaces(this.requests))
+  }
+
+  /** The machine's own addresses, each with the name of the interface that has it. */
+  async readAddresses(): Promise<Map<string, string>> {
+    const names = new Map(
+      (await this.readInterfaces()).map(({ interfaceIndex, name }) => [interfaceIndex, name]),
+    )
+    const messages = await this.listAddresses()
+    return new Map(
+      messages.map(({ data, attrs }) => [
+        addressOf(attrs.local) ?? '',
+        names.get(data.index ?? 0) ?? '',
+      ]),
+    )
+  }
+
   close(): void {
     if (this.closed) return
     this.closed = true
@@ -137,11 +156,8 @@ export class RouteFollower extends EventEmitter<FollowerEvents> {
   }
 
   private async readRoutes(): Promise<RouteUpdate[]> {
-    this.interfaces = await listInterfaces(this.requests)
-    const addresses = await explain(
-      'listing addresses',
-      this.requests.getAddresses({ family: AF_INET }),
-    )
+    await this.readInterfaces()
+    const addresses = await this.listAddresses()
     const routes = await explain('listing routes', this.requests.getRoutes({ family: AF_INET }))
     return [
       {
@@ -164,6 +180,10 @@ export class RouteFollower extends EventEmitter<FollowerEvents> {
       },
       { op: 'routes', routes: routes.map(routeOf).filter((route) => route !== undefined) },
     ]
+  }
+
+  private listAddresses(): Promise<rt.AddressMessage[]> {
+    return explain('listing addresses', this.requests.getAddresses({ family: AF_INET }))
   }
 
   private async readNeighbours(): Promise<RouteUpdate> {

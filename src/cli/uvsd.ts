@@ -1,0 +1,113 @@
+#!/usr/bin/env node
+import { parseArgs } from 'node:util'
+import { socketPath } from '../control/api.js'
+import { MAX_CONNECTIONS } from '../core/connection-table.js'
+import { Daemon } from '../daemon/daemon.js'
+import { checkPorts, parsePortSpec, type PortSpec } from '../daemon/port-spec.js'
+
+const DEFAULT_MAX_CONNECTIONS = 1 << 20
+
+const help = `uvsd, the director daemon of the userspace virtual server
+
+Usage: uvsd --port SPEC [--port SPEC…] [OPTION…]
+
+  --port afxdp:IFACE[,mode=native|generic]    the interface's packets through AF_XDP; once an interface
+  --port tun:NAME                             a TUN device that uvsd makes and leads its traffic into
+  --port tap:NAME,bridge=BRIDGE[,mac=MAC]     a TAP device: a station of its own on the bridge
+  --rules FILE             an ipvsadm-save file, applied at the start and anew at SIGHUP
+  --socket PATH            the API socket, for uvsadm (default $UVS_SOCKET or ${socketPath()})
+  --connections N          room in the connection table, 1 to ${MAX_CONNECTIONS} (default ${DEFAULT_MAX_CONNECTIONS})
+  --help
+
+Runs in the foreground and says 'uvsd: ready' on stderr when it serves. SIGTERM and SIGINT end it: what has
+been received is carried through, and everything that it put into the kernel is removed. SIGHUP reloads the
+rules: connections stay, and a file with a mistake changes nothing. Needs root.
+`
+
+interface Options {
+  ports: PortSpec[]
+  rulesFile?: string
+  socket: string
+  maxConnections: number
+}
+
+const say = (text: string): void => void process.stderr.write(`uvsd: ${text}\n`)
+
+function parseOptions(args: string[]): Options | 'help' {
+  const { values } = parseArgs({
+    args,
+    options: {
+      port: { type: 'string', multiple: true, default: [] },
+      rules: { type: 'string' },
+      socket: { type: 'string' },
+      connections: { type: 'string', default: String(DEFAULT_MAX_CONNECTIONS) },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  if (values.help) return 'help'
+  const ports = values.port.map(parsePortSpec)
+  checkPorts(ports)
+  const maxConnections = Number(values.connections)
+  if (!Number.isInteger(maxConnections) || maxConnections < 1 || maxConnections > MAX_CONNECTIONS)
+    throw new Error(
+      `--connections ${values.connections}: must be a number from 1 to ${MAX_CONNECTIONS}`,
+    )
+  return {
+    ports,
+    socket: socketPath(values.socket),
+    maxConnections,
+    ...(values.rules === undefined ? {} : { rulesFile: values.rules }),
+  }
+}
+
+async function main(args: string[]): Promise<number> {
+  let options: Options | 'help'
+  try {
+    options = parseOptions(args)
+  } catch (error) {
+    say(`${(error as Error).message}\nuvsd --help says more`)
+    return 2
+  }
+  if (options === 'help') {
+    process.stdout.write(help)
+    return 0
+  }
+  if (process.getuid?.() !== 0)
+    say('not running as root; this takes CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF')
+
+  let end!: (status: number) => void
+  const ended = new Promise<number>((resolve) => (end = resolve))
+  // Signals count from the first moment: one that comes while starting ends the start.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => end(0))
+  let daemon: Daemon | undefined
+  process.on('SIGHUP', () => {
+    daemon
+      ?.reload()
+      .then(() => say('rules reloaded'))
+      .catch((error: Error) => say(`the rules stay as they were: ${error.message}`))
+  })
+  try {
+    daemon = await Daemon.start({
+      ...options,
+      warn: say,
+      failed: (error) => {
+        say(error.message)
+        end(1)
+      },
+    })
+  } catch (error) {
+    say((error as Error).message)
+    return 1
+  }
+  say('ready')
+  const status = await ended
+  try {
+    await daemon.stop()
+  } catch (error) {
+    say(`not everything could be removed: ${(error as Error).message}`)
+    return 1
+  }
+  return status
+}
+
+process.exitCode = await main(process.argv.slice(2))

@@ -1,0 +1,215 @@
+import type { Steering } from '../core/commands.js'
+import type { PortInterfaces } from '../core/route-table.js'
+import { interfaceQueues } from '../drivers/interface.js'
+import { XdpSteering } from '../drivers/xdp-steering.js'
+import {
+  devicePlumbing,
+  tunPlumbing,
+  virtualAddresses,
+  type PlumbingItem,
+} from '../kernel/plumbing.js'
+import type { Interface } from '../kernel/rtnetlink.js'
+import { LinkLayer } from '../port/packet-port.js'
+import { parseMac } from '../wire/ethernet.js'
+import type { PortSpec } from './port-spec.js'
+import type { OpenedPort, PortPlan, ThreadOptions } from './thread-messages.js'
+
+/**
+ * The kernel side of a daemon's ports: how the thread opens them, what leads packets to them, and what they
+ * need programmed. One implementation a driver; the daemon treats them alike.
+ */
+export interface PortSet {
+  readonly plans: PortPlan[]
+  readonly kernelPath: ThreadOptions['kernelPath']
+  /** The thread has opened the ports. */
+  opened(ports: readonly OpenedPort[]): void
+  /** Which interfaces each port reaches, for the route table. */
+  reach(): PortInterfaces[]
+  /** Leads what belongs to the director to the ports, and nothing else. */
+  steer(steering: Steering): void
+  /** What the kernel has to be programmed with for it. `addresses` are the machine's own, with their interface. */
+  plumbing(steering: Steering, addresses: ReadonlyMap<string, string>): PlumbingItem[]
+  /** What people want to know of a port beyond its counters. */
+  describe(port: string): Record<string, unknown>
+  close(): void
+}
+
+/** Works out the kernel side of the ports; for AF_XDP, attaches the programs. */
+export function openPortSet(
+  specs: readonly PortSpec[],
+  interfaces: readonly Interface[],
+  warn: (text: string) => void,
+): PortSet {
+  const [first] = specs
+  switch (first!.driver) {
+    case 'afxdp':
+      return new AfxdpPorts(
+        specs.filter((spec) => spec.driver === 'afxdp'),
+        interfaces,
+        warn,
+      )
+    case 'tun':
+      return new TunPorts(first!.interface)
+    case 'tap':
+      return new TapPorts(first!, interfaces)
+  }
+}
+
+/** Linux's IFNAMSIZ, less the terminating zero. */
+const MAX_NAME_LENGTH = 15
+
+/**
+ * AF_XDP sockets on all queues of the interfaces, and behind them a small TUN device by which declined
+ * packets, and those whose way leads elsewhere, go back to the kernel's stack.
+ */
+class AfxdpPorts implements PortSet {
+  readonly plans: PortPlan[]
+  readonly kernelPath: { port: number }
+  private readonly device: string
+  private readonly steering: XdpSteering
+  private readonly interfaces: { interfaceIndex: number; name: string; ports: number[] }[]
+
+  constructor(
+    specs: readonly (PortSpec & { driver: 'afxdp' })[],
+    interfaces: readonly Interface[],
+    warn: (text: string) => void,
+  ) {
+    this.plans = []
+    this.interfaces = []
+    const wanted = specs.map((spec) => {
+      const found = find(interfaces, spec.interface)
+      if (!found.up)
+        throw new Error(`${found.name} is down; bring it up with: ip link set ${found.name} up`)
+      if (found.mac === undefined)
+        throw new Error(`${found.name} has no Ethernet address: AF_XDP ports need Ethernet`)
+      const queues = interfaceQueues(found.name)
+      const ports: number[] = []
+      for (let queue = 0; queue < queues; queue++) {
+        ports.push(this.plans.length)
+        this.plans.push({
+          driver: 'afxdp',
+          interface: found.name,
+          interfaceIndex: found.interfaceIndex,
+          mac: found.mac,
+          mtu: found.mtu,
+          queue,
+        })
+      }
+      this.interfaces.push({ interfaceIndex: found.interfaceIndex, name: found.name, ports })
+      return { ...found, mac: parseMac(found.mac)!, mode: spec.mode, queues }
+    })
+    this.device = `uvs-${specs[0]!.interface}`.slice(0, MAX_NAME_LENGTH)
+    this.kernelPath = { port: this.plans.length }
+    this.plans.push({ driver: 'tun', interface: this.device })
+    this.steering = new XdpSteering(wanted, warn)
+  }
+
+  opened(ports: readonly OpenedPort[]): void {
+    for (const { interfaceIndex, socket } of ports)
+      if (socket) this.steering.addSocket(interfaceIndex, socket.queue, socket.descriptor)
+  }
+
+  reach(): PortInterfaces[] {
+    // Whatever queue a packet came in by, all leave by the interface's first.
+    return this.interfaces.map(({ interfaceIndex, ports }) => ({
+      port: ports[0]!,
+      linkLayer: LinkLayer.ethernet,
+      interfaces: [interfaceIndex],
+    }))
+  }
+
+  steer(steering: Steering): void {
+    this.steering.apply(steering)
+  }
+
+  plumbing(steering: Steering, addresses: ReadonlyMap<string, string>): PlumbingItem[] {
+    return [...devicePlumbing(this.device), ...virtualAddresses(this.device, steering, addresses)]
+  }
+
+  describe(port: string): Record<string, unknown> {
+    const found = this.interfaces.find(({ name }) => port.startsWith(`afxdp:${name}`))
+    return found ? { mode: this.steering.modeOf(found.interfaceIndex) } : {}
+  }
+
+  close(): void {
+    this.steering.close()
+  }
+}
+
+/** One TUN device that policy rules lead into, and out of which the kernel routes. */
+class TunPorts implements PortSet {
+  readonly plans: PortPlan[]
+  readonly kernelPath = { port: 0 }
+
+  constructor(private readonly device: string) {
+    this.plans = [{ driver: 'tun', interface: device }]
+  }
+
+  opened(): void {}
+
+  reach(): PortInterfaces[] {
+    return [{ port: 0, linkLayer: LinkLayer.ip, interfaces: [] }]
+  }
+
+  steer(): void {}
+
+  plumbing(steering: Steering, addresses: ReadonlyMap<string, string>): PlumbingItem[] {
+    return [
+      ...devicePlumbing(this.device),
+      ...virtualAddresses(this.device, steering, addresses),
+      ...tunPlumbing(this.device, steering),
+    ]
+  }
+
+  describe(): Record<string, unknown> {
+    return {}
+  }
+
+  close(): void {}
+}
+
+/** A station of its own on a bridge. It answers ARP for the virtual addresses itself. */
+class TapPorts implements PortSet {
+  readonly plans: PortPlan[]
+  readonly kernelPath: { port: number; mac: string }
+  private readonly bridgeIndex: number
+
+  constructor(
+    private readonly spec: PortSpec & { driver: 'tap' },
+    interfaces: readonly Interface[],
+  ) {
+    const bridge = find(interfaces, spec.bridge)
+    if (bridge.mac === undefined)
+      throw new Error(`${bridge.name} is no bridge: it has no Ethernet address`)
+    this.bridgeIndex = bridge.interfaceIndex
+    this.plans = [
+      { driver: 'tap', interface: spec.interface, ...(spec.mac ? { mac: spec.mac } : {}) },
+    ]
+    this.kernelPath = { port: 0, mac: bridge.mac }
+  }
+
+  opened(): void {}
+
+  reach(): PortInterfaces[] {
+    return [{ port: 0, linkLayer: LinkLayer.ethernet, interfaces: [this.bridgeIndex] }]
+  }
+
+  steer(): void {}
+
+  plumbing(): PlumbingItem[] {
+    return devicePlumbing(this.spec.interface, { bridge: this.spec.bridge })
+  }
+
+  describe(): Record<string, unknown> {
+    return { bridge: this.spec.bridge }
+  }
+
+  close(): void {}
+}
+
+function find(interfaces: readonly Interface[], name: string): Interface {
+  const found = interfaces.find((one) => one.name === name)
+  if (found) return found
+  const names = interfaces.map((one) => one.name).join(', ')
+  throw new Error(`there is no interface '${name}' in this network namespace (it has ${names})`)
+}
