@@ -7,8 +7,8 @@ import {
   tunPlumbing,
   virtualAddresses,
   type PlumbingItem,
-} from '../kernel/plumbing.js'
-import type { Interface } from '../kernel/rtnetlink.js'
+} from '../kernel/routing/plumbing.js'
+import type { Interface } from '../kernel/routing/rtnetlink.js'
 import { LinkLayer } from '../port/packet-port.js'
 import { parseMac } from '../wire/ethernet.js'
 import type { PortSpec } from './port-spec.js'

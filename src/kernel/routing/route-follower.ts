@@ -6,7 +6,7 @@ import type {
   RouteNextHop,
   RouteUpdate,
   WantedNeighbour,
-} from '../core/route-table.js'
+} from '../../core/route-table.js'
 import {
   addressOf,
   AF_INET,

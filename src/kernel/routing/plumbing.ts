@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
-import type { ServiceProtocol, Steering } from '../core/commands.js'
-import { IpProtocol, parsePrefix } from '../wire/ipv4.js'
+import type { ServiceProtocol, Steering } from '../../core/commands.js'
+import { IpProtocol, parsePrefix } from '../../wire/ipv4.js'
 import {
   addressOf,
   AF_INET,
