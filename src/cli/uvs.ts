@@ -18,7 +18,7 @@ const tools: Record<string, Tool> = {
     load: () => import('./mark.js'),
   },
   plumbing: {
-    summary: 'what uvsd has programmed into the kernel: routes, rules, addresses, programs',
+    summary: 'what a running director has programmed into the kernel for its ports',
     load: () => import('./plumbing.js'),
   },
   doctor: {
