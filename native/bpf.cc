@@ -21,6 +21,19 @@ static void CopyObjectName(const std::string& name, char (&field)[BPF_OBJ_NAME_L
   std::memcpy(field, name.data(), std::min(name.size(), sizeof field - 1));
 }
 
+static std::string MapHint(int error) {
+  switch (error) {
+    case EPERM:
+      return CapabilityHint(error, kCapabilities) + "; before Linux 5.11 also a larger limit of locked memory (ulimit -l)";
+    case EINVAL:
+      return "the kernel does not know this type of map (an XSKMAP takes Linux 4.18 with CONFIG_XDP_SOCKETS)";
+    case ENOSYS:
+      return "the kernel has no bpf(): it takes CONFIG_BPF_SYSCALL";
+    default:
+      return "";
+  }
+}
+
 // bpfMapCreate({ type, keySize, valueSize, maxEntries, flags, name }).
 static Napi::Value MapCreate(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -37,7 +50,7 @@ static Napi::Value MapCreate(const Napi::CallbackInfo& info) {
   if (fd < 0) {
     int error = errno;
     throw SystemError(env, error, "bpf BPF_MAP_CREATE", "making the BPF map " + name,
-                      CapabilityHint(error, kCapabilities));
+                      MapHint(error));
   }
   return Napi::Number::New(env, fd);
 }
@@ -62,7 +75,7 @@ static void CheckSize(Napi::Env env, const char* what, size_t given, size_t size
 }
 
 // bpfMapUpdate(fd, key, value, flags).
-static Napi::Value MapUpdate(const Napi::CallbackInfo& info) {
+static void MapUpdate(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   int fd = IntegerArgument(info, 0, "fd");
   auto key = SpanArgument<uint8_t>(info, 1, "key");
@@ -81,7 +94,6 @@ static Napi::Value MapUpdate(const Napi::CallbackInfo& info) {
                       std::string("writing to the BPF map ") + about.name,
                       error == E2BIG ? "it is full" : "");
   }
-  return env.Undefined();
 }
 
 // bpfMapDelete(fd, key): false when there is no such key.
@@ -142,14 +154,15 @@ static Napi::Value ProgramLoad(const Napi::CallbackInfo& info) {
   int fd = Bpf(BPF_PROG_LOAD, attr);
   if (fd >= 0) return Napi::Number::New(env, fd);
   int error = errno;
-  std::string hint = CapabilityHint(error, kCapabilities);
   std::vector<char> log(1 << 20);
   attr.log_level = 1;
   attr.log_buf = Pointer(log.data());
-  attr.log_size = log.size();
+  attr.log_size = static_cast<uint32_t>(log.size());
   fd = Bpf(BPF_PROG_LOAD, attr);
   if (fd >= 0) return Napi::Number::New(env, fd);
-  if (log[0] != '\0') hint += std::string(hint.empty() ? "" : "; ") + "the verifier says:\n" + log.data();
+  // With a log the verifier refused, for which it also says EACCES; without one, permission is missing.
+  std::string hint = log[0] != '\0' ? std::string("the verifier says:\n") + log.data()
+                                    : CapabilityHint(error, kCapabilities);
   throw SystemError(env, error, "bpf BPF_PROG_LOAD", "loading the BPF program " + name, hint);
 }
 
@@ -165,12 +178,25 @@ static Napi::Value LinkCreateXdp(const Napi::CallbackInfo& info) {
   if (fd >= 0) return Napi::Number::New(env, fd);
   int error = errno;
   std::string hint = CapabilityHint(error, kCapabilities);
-  if (error == EBUSY || error == EEXIST)
-    hint = "another XDP program is attached there; see: ip link show";
-  else if (error == EINVAL)
-    hint = "XDP programs are attached by bpf_link since Linux 5.9";
-  else if (error == EOPNOTSUPP)
-    hint = "the interface's driver has no XDP in this mode";
+  switch (error) {
+    case EBUSY:
+    case EEXIST:
+      hint = "another XDP program is attached there (ip link show tells which)";
+      break;
+    case EINVAL:
+      hint = "the driver refuses XDP as the interface is set up, or the kernel cannot attach it by "
+             "bpf_link, which takes Linux 5.9";
+      break;
+    case EOPNOTSUPP:
+      hint = "the interface's driver has no XDP in this mode";
+      break;
+    case ERANGE:
+      hint = "the MTU of the interface or its peer is too large for XDP";
+      break;
+    case ENODEV:
+      hint = "this network namespace has no such interface";
+      break;
+  }
   throw SystemError(env, error, "bpf BPF_LINK_CREATE",
                     "attaching an XDP program to interface " +
                         std::to_string(attr.link_create.target_ifindex),
@@ -178,7 +204,7 @@ static Napi::Value LinkCreateXdp(const Napi::CallbackInfo& info) {
 }
 
 // bpfLinkUpdate(linkFd, programFd): the link's program from now on, without a gap.
-static Napi::Value LinkUpdate(const Napi::CallbackInfo& info) {
+static void LinkUpdate(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   union bpf_attr attr = {};
   attr.link_update.link_fd = IntegerArgument(info, 0, "linkFd");
@@ -188,7 +214,6 @@ static Napi::Value LinkUpdate(const Napi::CallbackInfo& info) {
     throw SystemError(env, error, "bpf BPF_LINK_UPDATE", "replacing an attached XDP program",
                       CapabilityHint(error, kCapabilities));
   }
-  return env.Undefined();
 }
 
 // bpfProgramRun(programFd, packet): runs the program once on a copy of the packet.
@@ -215,12 +240,12 @@ static Napi::Value ProgramRun(const Napi::CallbackInfo& info) {
 }
 
 void InitBpf(Napi::Env env, Napi::Object exports) {
-  exports.Set("bpfMapCreate", Napi::Function::New(env, MapCreate));
-  exports.Set("bpfMapUpdate", Napi::Function::New(env, MapUpdate));
-  exports.Set("bpfMapDelete", Napi::Function::New(env, MapDelete));
-  exports.Set("bpfMapLookup", Napi::Function::New(env, MapLookup));
-  exports.Set("bpfProgramLoad", Napi::Function::New(env, ProgramLoad));
-  exports.Set("bpfLinkCreateXdp", Napi::Function::New(env, LinkCreateXdp));
-  exports.Set("bpfLinkUpdate", Napi::Function::New(env, LinkUpdate));
-  exports.Set("bpfProgramRun", Napi::Function::New(env, ProgramRun));
+  exports.Set("bpfMapCreate", Napi::Function::New<MapCreate>(env, "bpfMapCreate"));
+  exports.Set("bpfMapUpdate", Napi::Function::New<MapUpdate>(env, "bpfMapUpdate"));
+  exports.Set("bpfMapDelete", Napi::Function::New<MapDelete>(env, "bpfMapDelete"));
+  exports.Set("bpfMapLookup", Napi::Function::New<MapLookup>(env, "bpfMapLookup"));
+  exports.Set("bpfProgramLoad", Napi::Function::New<ProgramLoad>(env, "bpfProgramLoad"));
+  exports.Set("bpfLinkCreateXdp", Napi::Function::New<LinkCreateXdp>(env, "bpfLinkCreateXdp"));
+  exports.Set("bpfLinkUpdate", Napi::Function::New<LinkUpdate>(env, "bpfLinkUpdate"));
+  exports.Set("bpfProgramRun", Napi::Function::New<ProgramRun>(env, "bpfProgramRun"));
 }

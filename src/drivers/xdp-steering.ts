@@ -1,20 +1,23 @@
 import type { MarkRule, ServiceProtocol, Steering } from '../core/commands.js'
 import { BpfMap, XdpLink, XdpProgram } from '../kernel/bpf/objects.js'
-import { FLOW_KEY_BYTES, flowKey, xdpProgram } from '../kernel/xdp-program.js'
+import { FLOW_KEY_BYTES, fragmentKey, portKey, xdpProgram } from '../kernel/xdp-program.js'
 import { IpProtocol, parseAddress } from '../wire/ipv4.js'
 
 export interface XdpInterface {
   name: string
   interfaceIndex: number
-  /** Its Ethernet address, 6 bytes. */
+  /** Its Ethernet address, 6 bytes; compiled into the program. */
   mac: Uint8Array
   /** `auto` tries the driver's own XDP first and falls back to generic, which it says. */
   mode: 'auto' | 'native' | 'generic'
   queues: number
 }
 
-/** Services and real servers that the maps have room for. */
+/** Most addresses and ports in each of the maps, and their fragments' entries. */
 const MAX_FLOWS = 131072
+
+/** Refusals that generic mode would meet as well: another program is there, or permission or the interface is not. */
+const SAME_IN_BOTH_MODES = new Set(['EBUSY', 'EEXIST', 'EPERM', 'EACCES', 'ENODEV', 'ENOSYS'])
 
 interface Attached extends XdpInterface {
   sockets: BpfMap
@@ -24,20 +27,19 @@ interface Attached extends XdpInterface {
 
 /**
  * The control half of AF_XDP ports: an XDP program on every interface, and the maps that tell it which
- * frames belong to the director. All of it goes away with the process.
+ * frames belong to the director. All of it goes away with the process, however that ends.
  */
 export class XdpSteering {
-  private readonly virtual = FlowSet.create('uvs_virtual', FLOW_KEY_BYTES)
-  private readonly replies = FlowSet.create('uvs_replies', FLOW_KEY_BYTES)
-  private readonly addresses = FlowSet.create('uvs_addresses', 4)
+  private readonly virtual = new FlowSet('uvs_virtual')
+  private readonly replies = new FlowSet('uvs_replies')
   private readonly attached: Attached[] = []
-  private marks = '[]'
+  private marks: readonly MarkRule[] = []
 
   /**
-   * Attaches to all interfaces. Throws, with nothing attached, when one refuses: another XDP program is
-   * there, or a capability or kernel feature is missing.
+   * Attaches to all interfaces; until sockets are added all frames pass to the kernel. Throws, with nothing
+   * attached, when one refuses: another XDP program is there, or a capability or kernel feature is missing.
    *
-   * @param warn told in a sentence when an interface runs in generic mode
+   * @param warn told in a sentence when an interface runs in generic mode though native was tried
    */
   constructor(interfaces: readonly XdpInterface[], warn: (text: string) => void) {
     try {
@@ -53,25 +55,23 @@ export class XdpSteering {
     return this.find(interfaceIndex).link.mode
   }
 
-  /** Frames of the queue go to this socket from now on. */
+  /** Frames of the queue go to this socket from now on; the kernel forgets it when the socket is closed. */
   addSocket(interfaceIndex: number, queue: number, descriptor: number): void {
     this.find(interfaceIndex).sockets.set(uint32(queue), uint32(descriptor))
   }
 
-  /** Makes the programs redirect this and nothing else: additions first, so that nothing is missed. */
-  apply(steering: Steering): void {
-    const marks = JSON.stringify(steering.marks)
-    if (marks !== this.marks) {
-      this.replacePrograms(steering.marks)
-      this.marks = marks
-    }
-    const ends = [...steering.virtual, ...steering.replies]
-    this.addresses.add(ends.map(({ address }) => addressKey(address)))
-    this.virtual.add(steering.virtual.map(keyOf))
-    this.replies.add(steering.replies.map(keyOf))
-    this.virtual.keepOnly(steering.virtual.map(keyOf))
-    this.replies.keepOnly(steering.replies.map(keyOf))
-    this.addresses.keepOnly(ends.map(({ address }) => addressKey(address)))
+  /**
+   * Makes the programs redirect this and nothing else: additions first, so that nothing is missed.
+   * Throws for more than the maps or the program have room for; what was added until then stays.
+   */
+  apply({ virtual, replies, marks }: Steering): void {
+    const virtualKeys = keysOf(virtual)
+    const replyKeys = keysOf(replies)
+    if (JSON.stringify(marks) !== JSON.stringify(this.marks)) this.replacePrograms(marks)
+    this.virtual.add(virtualKeys)
+    this.replies.add(replyKeys)
+    this.virtual.keepOnly(virtualKeys)
+    this.replies.keepOnly(replyKeys)
   }
 
   /** Detaches everything: the frames pass to the kernel from here on. */
@@ -81,7 +81,8 @@ export class XdpSteering {
       program.close()
       sockets.close()
     }
-    for (const set of [this.virtual, this.replies, this.addresses]) set.close()
+    this.virtual.close()
+    this.replies.close()
   }
 
   private attach(one: XdpInterface, warn: (text: string) => void): void {
@@ -93,6 +94,7 @@ export class XdpSteering {
     } catch (error) {
       program?.close()
       sockets.close()
+      if (error instanceof Error) error.message = `${one.name}: ${error.message}`
       throw error
     }
   }
@@ -105,7 +107,6 @@ export class XdpSteering {
         sockets: sockets.descriptor,
         virtual: this.virtual.descriptor,
         replies: this.replies.descriptor,
-        addresses: this.addresses.descriptor,
         marks: marks.filter((rule) => rule.interface === undefined || rule.interface === one.name),
       }),
     )
@@ -113,12 +114,19 @@ export class XdpSteering {
 
   /** Loads all programs anew before the first is replaced: a refusal changes nothing. */
   private replacePrograms(marks: readonly MarkRule[]): void {
-    const programs = this.attached.map((one) => this.load(one, one.sockets, marks))
+    const programs: XdpProgram[] = []
+    try {
+      for (const one of this.attached) programs.push(this.load(one, one.sockets, marks))
+    } catch (error) {
+      for (const program of programs) program.close()
+      throw error
+    }
     this.attached.forEach((one, i) => {
       one.link.replace(programs[i]!)
       one.program.close()
       one.program = programs[i]!
     })
+    this.marks = structuredClone(marks)
   }
 
   private find(interfaceIndex: number): Attached {
@@ -128,35 +136,32 @@ export class XdpSteering {
   }
 }
 
-/** A hash map used as a set, with a copy of its keys on this side. */
+/** A hash map of flow keys used as a set, with a copy of its keys on this side. */
 class FlowSet {
-  private readonly keys = new Map<string, Uint8Array>()
+  private readonly map: BpfMap
+  private readonly present = new Set<string>()
 
-  private constructor(private readonly map: BpfMap) {}
-
-  static create(name: string, keySize: number): FlowSet {
-    return new FlowSet(BpfMap.hash(name, keySize, 1, MAX_FLOWS))
+  constructor(name: string) {
+    this.map = BpfMap.hash(name, FLOW_KEY_BYTES, 1, MAX_FLOWS)
   }
 
   get descriptor(): number {
     return this.map.descriptor
   }
 
-  add(keys: readonly Uint8Array[]): void {
-    for (const key of keys) {
-      const text = key.join()
-      if (this.keys.has(text)) continue
-      this.map.set(key, present)
-      this.keys.set(text, key)
+  add(keys: ReadonlyMap<string, Uint8Array>): void {
+    for (const [text, key] of keys) {
+      if (this.present.has(text)) continue
+      this.map.set(key, ANY_VALUE)
+      this.present.add(text)
     }
   }
 
-  keepOnly(keys: readonly Uint8Array[]): void {
-    const wanted = new Set(keys.map((key) => key.join()))
-    for (const [text, key] of this.keys) {
-      if (wanted.has(text)) continue
-      this.map.delete(key)
-      this.keys.delete(text)
+  keepOnly(keys: ReadonlyMap<string, Uint8Array>): void {
+    for (const text of this.present) {
+      if (keys.has(text)) continue
+      this.map.delete(Buffer.from(text, 'latin1'))
+      this.present.delete(text)
     }
   }
 
@@ -165,33 +170,39 @@ class FlowSet {
   }
 }
 
-const present = Uint8Array.of(1)
+const ANY_VALUE = Uint8Array.of(1)
+
+/** The keys of addresses and ports, by their bytes as text; several ports of an address share one for fragments. */
+function keysOf(
+  ends: readonly { protocol: ServiceProtocol; address: string; port: number }[],
+): Map<string, Uint8Array> {
+  const keys = new Map<string, Uint8Array>()
+  for (const { protocol, address, port } of ends) {
+    const addressBe = parseAddress(address)
+    if (addressBe === undefined)
+      throw new Error(`AF_XDP steering: '${address}' is no IPv4 address, and only IPv4 is steered`)
+    const number = IpProtocol[protocol]
+    for (const key of [portKey(addressBe, port, number), fragmentKey(addressBe, number)])
+      keys.set(Buffer.from(key).toString('latin1'), key)
+  }
+  return keys
+}
 
 function link(
   { name, interfaceIndex, mode }: XdpInterface,
   program: XdpProgram,
   warn: (text: string) => void,
 ): XdpLink {
+  if (mode !== 'auto') return XdpLink.attach(program, interfaceIndex, mode)
   try {
-    return XdpLink.attach(program, interfaceIndex, mode === 'generic' ? 'generic' : 'native')
+    return XdpLink.attach(program, interfaceIndex, 'native')
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    if (mode !== 'auto' || (code !== 'EOPNOTSUPP' && code !== 'EINVAL' && code !== 'ENOMEM'))
-      throw new Error(`${name}: ${message}`, { cause: error })
+    const { code = '', message } = error as NodeJS.ErrnoException
+    if (SAME_IN_BOTH_MODES.has(code)) throw error
     const fallback = XdpLink.attach(program, interfaceIndex, 'generic')
-    warn(
-      `${name}: its driver has no XDP of its own for this interface (${code}); running in generic mode, which is slower`,
-    )
+    warn(`${name}: XDP runs in generic mode, which is slower; native mode: ${message}`)
     return fallback
   }
-}
-
-function keyOf(end: { protocol: ServiceProtocol; address: string; port: number }): Uint8Array {
-  return flowKey(parseAddress(end.address)!, end.port, IpProtocol[end.protocol])
-}
-
-function addressKey(address: string): Uint8Array {
-  return uint32(parseAddress(address)!)
 }
 
 /** A 32-bit integer as its four bytes in memory. */

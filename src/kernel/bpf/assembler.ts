@@ -1,5 +1,5 @@
 /**
- * A small eBPF assembler: one method an instruction, labels for jumps. Encodings are those of
+ * A small eBPF assembler: one method an instruction, names for places to jump to. Encodings are those of
  * Documentation/bpf/standardization/instruction-set.rst of the Linux source.
  */
 
@@ -17,7 +17,7 @@ export const [r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10] = registers as [
   Register,
 ] // prettier-ignore
 
-/** A register, or a 32-bit constant that is sign-extended to 64. */
+/** A register, or a 32-bit constant; 64-bit instructions extend its sign. */
 export type Operand = Register | number
 
 export type Size = 'u8' | 'u16' | 'u32' | 'u64'
@@ -26,6 +26,11 @@ const sizeBits: Record<Size, number> = { u32: 0x00, u16: 0x08, u8: 0x10, u64: 0x
 const Class = { load: 0x00, loadX: 0x01, store: 0x02, storeX: 0x03, alu: 0x04, jump: 0x05, jump32: 0x06, alu64: 0x07 } // prettier-ignore
 const MEMORY = 0x60
 const FROM_REGISTER = 0x08
+const TO_BIG_ENDIAN = 0xd0 | FROM_REGISTER
+const CALL = 0x80
+const EXIT = 0x90
+/** Marks a 64-bit constant as the descriptor of a map. */
+const PSEUDO_MAP_DESCRIPTOR = 1
 
 const aluBits = { add: 0x00, sub: 0x10, mul: 0x20, or: 0x40, and: 0x50, lsh: 0x60, rsh: 0x70, xor: 0xa0, mov: 0xb0, arsh: 0xc0 } // prettier-ignore
 export type AluOperation = keyof typeof aluBits
@@ -35,15 +40,22 @@ export type Comparison = keyof typeof jumpBits
 
 const INSTRUCTION_BYTES = 8
 
+interface Instruction {
+  /** For people: listings and errors. */
+  text: string
+  opcode: number
+  target: number
+  source: number
+  offset: number
+  immediate: number
+  /** Where it jumps to. */
+  label?: string
+}
+
+/** Errors name the instruction: its number and its text. */
 export class Assembler {
-  private readonly code: {
-    opcode: number
-    registers: number
-    offset: number
-    immediate: number
-  }[] = []
+  private readonly instructions: Instruction[] = []
   private readonly labels = new Map<string, number>()
-  private readonly jumps: { at: number; label: string }[] = []
   private fresh = 0
 
   /** 64-bit arithmetic: target = target op operand (or = operand, for mov). */
@@ -60,42 +72,52 @@ export class Assembler {
     return this.alu('mov', target, operand)
   }
 
-  /** Turns a 16- or 32-bit value in network order into host order, and back. */
+  /** Turns a 16- or 32-bit value in network order into host order, and back; the bits above become zero. */
   swapBigEndian(target: Register, bits: 16 | 32): this {
-    return this.emit(Class.alu | 0xd0 | FROM_REGISTER, target.index, 0, 0, bits)
+    const opcode = Class.alu | TO_BIG_ENDIAN
+    return this.emit({ text: `be${bits} ${target}`, opcode, target, immediate: bits })
   }
 
   /** target = *(base + offset) */
   load(size: Size, target: Register, base: Register, offset: number): this {
-    return this.emit(Class.loadX | MEMORY | sizeBits[size], target.index, base.index, offset, 0)
+    const opcode = Class.loadX | MEMORY | sizeBits[size]
+    const text = `${target} = ${size} [${base} + ${offset}]`
+    return this.emit({ text, opcode, target, source: base, offset })
   }
 
   /** *(base + offset) = operand */
   store(size: Size, base: Register, offset: number, operand: Operand): this {
+    const text = `${size} [${base} + ${offset}] = ${operand}`
+    const bits = MEMORY | sizeBits[size]
     return operand instanceof Register
-      ? this.emit(Class.storeX | MEMORY | sizeBits[size], base.index, operand.index, offset, 0)
-      : this.emit(Class.store | MEMORY | sizeBits[size], base.index, 0, offset, operand)
+      ? this.emit({ text, opcode: Class.storeX | bits, base, source: operand, offset })
+      : this.emit({ text, opcode: Class.store | bits, base, offset, immediate: operand })
   }
 
   /** Loads the address of a map, by its descriptor: two instructions long. */
   loadMap(target: Register, descriptor: number): this {
-    const PSEUDO_MAP_FD = 1
-    this.emit(Class.load | sizeBits.u64, target.index, PSEUDO_MAP_FD, 0, descriptor)
-    return this.emit(0, 0, 0, 0, 0)
+    this.emit({
+      text: `${target} = map ${descriptor}`,
+      opcode: Class.load | sizeBits.u64,
+      target,
+      source: new Register(PSEUDO_MAP_DESCRIPTOR),
+      immediate: descriptor,
+    })
+    return this.emit({ text: '', opcode: 0 })
   }
 
   /** Calls a helper of the kernel: arguments in r1 to r5, which are lost, result in r0. */
   call(helper: number): this {
-    return this.emit(Class.jump | 0x80, 0, 0, 0, helper)
+    return this.emit({ text: `call ${helper}`, opcode: Class.jump | CALL, immediate: helper })
   }
 
+  /** Ends the program; its result is r0. */
   exit(): this {
-    return this.emit(Class.jump | 0x90, 0, 0, 0, 0)
+    return this.emit({ text: 'exit', opcode: Class.jump | EXIT })
   }
 
   jump(label: string): this {
-    this.jumps.push({ at: this.code.length, label })
-    return this.emit(Class.jump, 0, 0, 0, 0)
+    return this.emit({ text: `goto ${label}`, opcode: Class.jump, label })
   }
 
   /** Jumps if the comparison, unsigned and of 64 bits, holds. */
@@ -111,7 +133,7 @@ export class Assembler {
   /** Names the place of the next instruction. */
   label(name: string): this {
     if (this.labels.has(name)) throw new Error(`BPF label '${name}' is defined twice`)
-    this.labels.set(name, this.code.length)
+    this.labels.set(name, this.instructions.length)
     return this
   }
 
@@ -120,27 +142,51 @@ export class Assembler {
     return `${hint}.${this.fresh++}`
   }
 
-  /** The program, 8 bytes an instruction. Throws when a jump goes nowhere, backwards, or too far. */
+  /**
+   * The program, 8 bytes an instruction. Throws when a jump goes nowhere, backwards (a loop needs a bound,
+   * which nothing here proves) or too far, and when the end would be run over.
+   */
   assemble(): Uint8Array {
-    for (const { at, label } of this.jumps) {
-      const target = this.labels.get(label)
-      if (target === undefined)
-        throw new Error(`BPF instruction ${at} jumps to '${label}', which is nowhere`)
-      const offset = target - at - 1
-      if (offset < 0) throw new Error(`BPF instruction ${at} jumps back to '${label}'`)
-      if (offset > 0x7fff) throw new Error(`BPF instruction ${at} jumps too far, to '${label}'`)
-      this.code[at]!.offset = offset
-    }
-    const bytes = new Uint8Array(this.code.length * INSTRUCTION_BYTES)
+    const last = this.instructions.at(-1)
+    if (last?.opcode !== (Class.jump | EXIT))
+      throw new Error('the BPF program does not end with exit')
+    const bytes = new Uint8Array(this.instructions.length * INSTRUCTION_BYTES)
     const view = new DataView(bytes.buffer)
-    this.code.forEach(({ opcode, registers, offset, immediate }, i) => {
+    this.instructions.forEach((instruction, i) => {
+      const { opcode, target, source, immediate } = instruction
       const at = i * INSTRUCTION_BYTES
       view.setUint8(at, opcode)
-      view.setUint8(at + 1, registers)
-      view.setInt16(at + 2, offset, true)
+      view.setUint8(at + 1, target | (source << 4))
+      view.setInt16(at + 2, this.offsetOf(instruction, i), true)
       view.setInt32(at + 4, immediate | 0, true)
     })
     return bytes
+  }
+
+  /** The program as text, one instruction a line, with its labels. */
+  toString(): string {
+    const names = new Map<number, string[]>()
+    for (const [name, at] of this.labels) names.set(at, [...(names.get(at) ?? []), name])
+    return this.instructions
+      .flatMap(({ text }, i) => [
+        ...(names.get(i) ?? []).map((name) => `${name}:`),
+        ...(text === '' ? [] : [`  ${i}: ${text}`]),
+      ])
+      .join('\n')
+  }
+
+  private offsetOf(instruction: Instruction, at: number): number {
+    const { label } = instruction
+    if (label === undefined) return instruction.offset
+    const target = this.labels.get(label)
+    if (target === undefined) throw new Error(`${where(at, instruction)}: no such label`)
+    const offset = target - at - 1
+    if (offset < 0) throw new Error(`${where(at, instruction)}: jumps back`)
+    if (offset > 0x7fff)
+      throw new Error(`${where(at, instruction)}: jumps too far, over ${offset} instructions`)
+    if (target === this.instructions.length)
+      throw new Error(`${where(at, instruction)}: jumps behind the end`)
+    return offset
   }
 
   private arithmetic(
@@ -150,38 +196,71 @@ export class Assembler {
     operand: Operand,
   ): this {
     const opcode = kind | aluBits[operation]
-    return operand instanceof Register
-      ? this.emit(opcode | FROM_REGISTER, target.index, operand.index, 0, 0)
-      : this.emit(opcode, target.index, 0, 0, operand)
+    const text = `${target} ${operation}${kind === Class.alu ? '32' : ''} ${operand}`
+    return this.withOperand(kind === Class.alu64, text, opcode, { target }, operand)
   }
 
   private conditional(
     kind: number,
-    register: Register,
+    compared: Register,
     comparison: Comparison,
     operand: Operand,
     label: string,
   ): this {
-    this.jumps.push({ at: this.code.length, label })
     const opcode = kind | jumpBits[comparison]
-    return operand instanceof Register
-      ? this.emit(opcode | FROM_REGISTER, register.index, operand.index, 0, 0)
-      : this.emit(opcode, register.index, 0, 0, operand)
+    const width = kind === Class.jump32 ? '32' : ''
+    const text = `if ${compared} ${comparison}${width} ${operand} goto ${label}`
+    // A register that is compared stands where others have their target, and is not written to.
+    return this.withOperand(kind === Class.jump, text, opcode, { base: compared, label }, operand)
   }
 
-  private emit(
+  private withOperand(
+    is64Bit: boolean,
+    text: string,
     opcode: number,
-    target: number,
-    source: number,
-    offset: number,
-    immediate: number,
+    rest: { target?: Register; base?: Register; label?: string },
+    operand: Operand,
   ): this {
-    const at = this.code.length
-    if (offset < -0x8000 || offset > 0x7fff || !Number.isInteger(offset))
-      throw new RangeError(`BPF instruction ${at}: offset ${offset} does not fit in 16 bits`)
-    if (immediate < -0x80000000 || immediate > 0xffffffff || !Number.isInteger(immediate))
-      throw new RangeError(`BPF instruction ${at}: constant ${immediate} does not fit in 32 bits`)
-    this.code.push({ opcode, registers: target | (source << 4), offset, immediate })
+    if (operand instanceof Register)
+      return this.emit({ text, opcode: opcode | FROM_REGISTER, source: operand, ...rest })
+    if (is64Bit && operand > 0x7fffffff)
+      throw new RangeError(
+        `${where(this.instructions.length, { text })}: constant ${operand} would be extended to a negative number`,
+      )
+    return this.emit({ text, opcode, immediate: operand, ...rest })
+  }
+
+  /** `target` is a register that is written to; `base` has its place where nothing is. */
+  private emit(parts: {
+    text: string
+    opcode: number
+    target?: Register
+    base?: Register
+    source?: Register
+    offset?: number
+    immediate?: number
+    label?: string
+  }): this {
+    const { text, opcode, target, base, source, offset = 0, immediate = 0, label } = parts
+    const place = where(this.instructions.length, parts)
+    if (target === r10) throw new Error(`${place}: r10 is read-only`)
+    if (!Number.isInteger(offset) || offset < -0x8000 || offset > 0x7fff)
+      throw new RangeError(`${place}: offset ${offset} does not fit in 16 bits`)
+    if (!Number.isInteger(immediate) || immediate < -0x80000000 || immediate > 0xffffffff)
+      throw new RangeError(`${place}: constant ${immediate} does not fit in 32 bits`)
+    this.instructions.push({
+      text,
+      opcode,
+      target: (target ?? base)?.index ?? 0,
+      source: source?.index ?? 0,
+      offset,
+      immediate,
+      ...(label === undefined ? {} : { label }),
+    })
     return this
   }
+}
+
+function where(at: number, { text }: { text: string }): string {
+  return `BPF instruction ${at} (${text})`
 }

@@ -1,10 +1,10 @@
 import { native } from '../native.js'
 
 /** Numbers of include/uapi/linux/bpf.h and if_link.h. */
-export const MapType = { hash: 1, array: 2, xskmap: 17 } as const
+const MapType = { hash: 1, xskmap: 17 } as const
 export const Helper = { mapLookupElement: 1, redirectMap: 51 } as const
 export const XdpAction = { aborted: 0, drop: 1, pass: 2, transmit: 3, redirect: 4 } as const
-export const XdpFlag = { generic: 1 << 1, native: 1 << 2 } as const
+const XdpFlag = { generic: 1 << 1, native: 1 << 2 } as const
 const PROGRAM_TYPE_XDP = 6
 const ATTACH_TYPE_XDP = 37
 const MAP_FLAG_NO_PREALLOCATION = 1
