@@ -39,7 +39,9 @@ t.test('what is wrong is named', async (t) => {
 t.test('ports that cannot work side by side are refused', async (t) => {
   const ports = (...texts: string[]) => texts.map(parsePortSpec)
   t.throws(() => checkPorts([]), { message: /no port/ })
-  t.throws(() => checkPorts(ports('afxdp:eth0', 'afxdp:eth0')), { message: /'eth0' is given twice/ })
+  t.throws(() => checkPorts(ports('afxdp:eth0', 'afxdp:eth0')), {
+    message: /'eth0' is given twice/,
+  })
   t.throws(() => checkPorts(ports('afxdp:eth0', 'tun:uvs0')), { message: /cannot be mixed/ })
   t.throws(() => checkPorts(ports('tun:uvs0', 'tun:uvs1')), { message: /give tun: once/ })
   t.doesNotThrow(() => checkPorts(ports('afxdp:eth0', 'afxdp:eth1')))
