@@ -170,6 +170,8 @@ export class RouteTable implements Neighbours {
   }
   private readonly neighbours = new Map<string, RouteNeighbour>()
   private readonly portOf = new Map<number, PortInterfaces>()
+  /** The last list of each kind as JSON, to know one that changes nothing. */
+  private readonly lastLists = new Map<RouteUpdate['op'], string>()
 
   // Hops: what each is made of, and where to find it again.
   private readonly hopInterface = new Int32Array(MAX_HOPS)
@@ -256,13 +258,17 @@ export class RouteTable implements Neighbours {
           for (const index of port.interfaces) this.portOf.set(index, port)
         return true
       case 'links':
+        if (this.isRepeated(update)) return false
         this.links.clear()
         for (const link of update.links) this.links.set(link.index, link)
         return true
       case 'addresses':
+        if (this.isRepeated(update)) return false
         this.setAddresses(update.addresses.map(storeAddress))
+        this.lastLists.set(update.op, JSON.stringify(update))
         return true
       case 'routes':
+        if (this.isRepeated(update)) return false
         for (const table of TABLE_ORDER) this.routes[table] = []
         // The kernel lists routes of one prefix and metric in its own order.
         for (const route of update.routes) this.setRoute(route, 'append')
@@ -278,11 +284,13 @@ export class RouteTable implements Neighbours {
       }
       case 'set-link': {
         const { link } = update
+        this.lastLists.delete('links')
         const before = this.links.get(link.index)
         this.links.set(link.index, link)
         return before === undefined || before.up !== link.up || before.mtu !== link.mtu
       }
       case 'delete-link':
+        this.lastLists.delete('links')
         for (const [key, neighbour] of this.neighbours)
           if (neighbour.interfaceIndex === update.index) this.deleteNeighbour(key)
         return this.links.delete(update.index)
@@ -302,8 +310,10 @@ export class RouteTable implements Neighbours {
         return true
       }
       case 'set-route':
+        this.lastLists.delete('routes')
         return this.setRoute(update.route, update.place)
       case 'delete-route':
+        this.lastLists.delete('routes')
         return this.deleteRoute(update.route)
       case 'set-neighbour':
         this.setNeighbour(update.neighbour)
@@ -315,6 +325,14 @@ export class RouteTable implements Neighbours {
         this.review()
         return false
     }
+  }
+
+  /** Whether a list is word for word the one before, with no change of its kind between. */
+  private isRepeated(update: RouteUpdate): boolean {
+    const text = JSON.stringify(update)
+    if (this.lastLists.get(update.op) === text) return true
+    this.lastLists.set(update.op, text)
+    return false
   }
 
   // -- lookup
@@ -506,6 +524,7 @@ export class RouteTable implements Neighbours {
   // -- contents
 
   private setAddresses(addresses: StoredAddress[]): void {
+    this.lastLists.delete('addresses')
     this.addresses = addresses
     this.own.clear()
     for (const { addressBe } of addresses) this.own.add(addressBe)
