@@ -14,16 +14,25 @@ export function tally(words: readonly string[]): Record<string, number> {
   return counts
 }
 
+/**
+ * Gives the client another address for what it does from here on. A client that comes back with a port of
+ * two minutes ago is, to a director, the connection of two minutes ago: a new address is a new client.
+ */
+export async function becomeClient(client: Namespace, address: string): Promise<void> {
+  await client.ip('address', 'replace', `${address}/24`, 'dev', 'eth0')
+  await client.ip('route', 'replace', '192.168.10.0/24', 'dev', 'eth0', 'src', address)
+  await client.ip('route', 'replace', 'default', 'via', '192.168.10.1', 'src', address)
+}
+
 /** Who answered so many HTTP requests, in order; each on a connection of its own, all from one curl. */
 export async function whoAnswers(
   client: Namespace,
   address: string,
   requests: number,
-  options: { port?: number; from?: string } = {},
+  options: { port?: number } = {},
 ): Promise<string[]> {
   const result = await client.try('curl', [
     ...['-sS', '--fail', '--max-time', '5', '-H', 'Connection: close'],
-    ...(options.from === undefined ? [] : ['--interface', options.from]),
     `http://${address}:${options.port ?? 80}/[1-${requests}]`,
   ])
   if (result.stderr !== '') throw new Error(`curl: ${result.stderr.slice(0, 500)}`)

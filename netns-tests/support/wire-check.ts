@@ -18,21 +18,19 @@ interface Expected {
 }
 
 /**
- * The TTL that uvsd's packets have when they reach the next machine. A director takes one off. On a TUN
- * device the director's kernel routes the packet into uvs0 and out of it again, and takes one off each time.
+ * What passing the director takes off the TTL: one. With a TUN device the packet passes two routers there,
+ * the kernel that leads it into uvs0, and uvsd together with the kernel that sends it out again.
  */
-const hopsOfDirector = ({ driver }: Topology): number => (driver === 'tun' ? 3 : 1)
+const hopsOfDirector = ({ driver }: Topology): number => (driver === 'tun' ? 2 : 1)
 
-export async function checkWire(t: Test, topology: Topology): Promise<void> {
-  const { client, router, director, servers, method, driver, virtualAddress, clientAddress } =
-    topology
+export async function checkWire(t: Test, topology: Topology, clientAddress: string): Promise<void> {
+  const { client, router, director, servers, method, virtualAddress } = topology
   const serverCaptures = []
   for (const { namespace } of servers)
     serverCaptures.push(await Capture.start(namespace, 'eth0', 'tcp or proto 4'))
   const clientCapture = await Capture.start(client, 'eth0', 'tcp')
   await whoAnswers(client, virtualAddress, servers.length)
   const atClient = tcpOf(await clientCapture.stop())
-  const directorStation = driver === 'tap' ? 'uvs0' : method === 'nat' ? 'eth1' : 'eth0'
   const clientMac = await client.mac('eth0')
   const hops = hopsOfDirector(topology)
 
@@ -80,8 +78,10 @@ export async function checkWire(t: Test, topology: Topology): Promise<void> {
     const lanOfServer: [Namespace, string] = [router!, method === 'dr' ? 'eth1' : 'eth2']
     const routerMac = await lanOfServer[0].mac(lanOfServer[1])
     if (method === 'dr') {
+      // The station that answers ARP for the VIP: the director's interface, or uvsd itself on a TAP device.
+      const stationMac = await neighbourMac(router!, virtualAddress)
       check(t, `${name} receives`, tcpOf(incoming), {
-        sourceMac: await director.mac(directorStation),
+        sourceMac: stationMac,
         destinationMac: serverMac,
         source: clientAddress,
         destination: virtualAddress,
@@ -95,13 +95,13 @@ export async function checkWire(t: Test, topology: Topology): Promise<void> {
           destinationMac: serverMac,
           source: topology.directorAddress,
           destination: address,
-          // It starts as the inner one is when it leaves uvsd; then come the director's kernel and the router.
-          ttl: driver === 'tun' ? 63 - hops - 1 : 63 - hops - 1,
+          // It leaves the director as the inner one does; then comes the router.
+          ttl: 63 - hops - 1,
         },
         inner: {
           source: clientAddress,
           destination: virtualAddress,
-          ttl: driver === 'tun' ? 63 - 2 : 63 - hops,
+          ttl: 63 - hops,
         },
       })
     }
@@ -113,6 +113,11 @@ export async function checkWire(t: Test, topology: Topology): Promise<void> {
       ttl: 64,
     })
   }
+}
+
+async function neighbourMac(namespace: Namespace, address: string): Promise<string> {
+  const text = await namespace.ip('neighbour', 'show', address)
+  return /lladdr (\S+)/.exec(text)?.[1] ?? `none: ${text}`
 }
 
 function checkTunnelled(

@@ -26,7 +26,7 @@ Usage: uvs lab [nat|dr|tun] [OPTION…]
   nat | dr | tun      forwarding method: masquerading (default), direct routing, tunneling
   --driver DRIVER     how uvsd gets at packets: afxdp (default), tun (nat, tun), tap (dr, tun)
   --servers N         real servers, 1 to 100 (default 3)
-  --requests N        HTTP requests, a connection each (default 100)
+  --requests N        HTTP requests, a connection each, 1 to 2000 (default 100)
   --scheduler NAME    rr (default), wrr, lc, wlc…; weighted ones get the weights N … 2 1
   --keep              leave everything up, and say how to look around in it
   --end NAME          take a lab down that was kept; without a name, list those that are up
@@ -35,6 +35,12 @@ Usage: uvs lab [nat|dr|tun] [OPTION…]
 Exit status: 0 when the requests were shared out as the scheduler promises, 1 otherwise,
 2 for a command line that makes no sense. Needs root.
 `
+
+/**
+ * The client's kernel takes its ports in turn, with gaps. More requests than these and it begins anew, while
+ * the director still remembers the first ones: what then comes is to it no new connection to be shared out.
+ */
+const MAX_REQUESTS = 2000
 
 interface Options {
   method: Method
@@ -60,7 +66,9 @@ export async function main(args: string[]): Promise<number> {
     return 2
   }
   const say = (line: string): void => void process.stdout.write(`${line}\n`)
-  const lab = Lab.create((line) => say(`• ${line}`))
+  // Nobody reads any more (`uvs lab | head`): ending takes everything down.
+  process.stdout.on('error', () => process.exit(1))
+  const lab = Lab.create(say)
   try {
     const ok = await demonstrate(lab, options, say)
     if (options.keep) {
@@ -89,7 +97,7 @@ async function demonstrate(
   await startServers(topology)
   const daemon = await startDaemon(topology)
   const weights = weightsFor(scheduler, servers)
-  await configure(topology, daemon, scheduler, weights, say)
+  await configure(topology, daemon, scheduler, weights)
 
   const http = await lab.step(`send ${requests} HTTP requests, a connection each`, () =>
     askByHttp(topology, requests),
@@ -102,9 +110,8 @@ async function demonstrate(
   const httpOk = report('HTTP', topology, http, expect(scheduler, weights, requests), requests, say)
   const udpOk = report('UDP', topology, udp, expect(scheduler, weights, datagrams), datagrams, say)
   for (const args of [['-Ln', '--stats'], ['-Lnc']]) {
-    say(`\n$ uvsadm ${args.join(' ')}`)
-    const listing = await lab.step(`uvsadm ${args.join(' ')}`, () => uvsadm(daemon, args))
-    say(firstLines(listing, 12))
+    say('')
+    say(firstLines(await shown(lab, daemon, args), 12))
   }
   say('')
   say(
@@ -122,13 +129,12 @@ function describe(topology: Topology, say: (line: string) => void): void {
   for (const { name, address } of servers) say(`  ${name.padEnd(9)} RIP ${address}`)
 }
 
-/** Sets both services up, each command printed as an administrator would type it. */
+/** Sets both services up. */
 async function configure(
   topology: Topology,
   daemon: Daemon,
   scheduler: string,
   weights: readonly number[],
-  say: (line: string) => void,
 ): Promise<void> {
   const { lab, virtualAddress, servers, forwardingOption } = topology
   const services = [
@@ -148,10 +154,15 @@ async function configure(
         .reverse(),
     ]
     for (const command of commands) {
-      say(`$ uvsadm ${command.join(' ')}`)
-      await lab.step(`uvsadm ${command.join(' ')}`, () => uvsadm(daemon, command))
+      await shown(lab, daemon, command)
     }
   }
+}
+
+/** Runs uvsadm, with its command line printed as an administrator would type it. */
+function shown(lab: Lab, daemon: Daemon, args: readonly string[]): Promise<string> {
+  const commandLine = `uvsadm ${args.join(' ')}`
+  return lab.step(commandLine, () => uvsadm(daemon, args), `$ ${commandLine}`)
 }
 
 /** Only masquerading can map ports. */
@@ -272,7 +283,7 @@ function parseOptions(args: string[]): Options {
     method,
     driver,
     servers: numberIn('--servers', values.servers, 1, 100),
-    requests: numberIn('--requests', values.requests, 1, 100_000),
+    requests: numberIn('--requests', values.requests, 1, MAX_REQUESTS),
     scheduler: values.scheduler,
     keep: values.keep,
   }

@@ -99,9 +99,13 @@ export class Lab {
     }
   }
 
-  /** Does a part of the work under a name that a failure is reported with. */
-  async step<T>(description: string, work: () => Promise<T>): Promise<T> {
-    this.narrate(description)
+  /** Does a part of the work under a name, told by `announcement`, that a failure is reported with. */
+  async step<T>(
+    description: string,
+    work: () => Promise<T>,
+    announcement = `• ${description}`,
+  ): Promise<T> {
+    this.narrate(announcement)
     try {
       return await work()
     } catch (error) {
