@@ -1,5 +1,5 @@
 import type { MarkRule, ServiceProtocol, Steering } from '../core/commands.js'
-import { BpfMap, XdpLink, XdpProgram } from '../kernel/bpf/objects.js'
+import { BpfMap, XdpAction, XdpLink, XdpProgram } from '../kernel/bpf/objects.js'
 import { FLOW_KEY_BYTES, fragmentKey, portKey, xdpProgram } from '../kernel/xdp-program.js'
 import { IpProtocol, parseAddress } from '../wire/ipv4.js'
 
@@ -58,6 +58,11 @@ export class XdpSteering {
   /** Frames of the queue go to this socket from now on; the kernel forgets it when the socket is closed. */
   addSocket(interfaceIndex: number, queue: number, descriptor: number): void {
     this.find(interfaceIndex).sockets.set(uint32(queue), uint32(descriptor))
+  }
+
+  /** Whether an interface's program takes a frame for the director: asked of the program itself, in the kernel. */
+  takes(interfaceIndex: number, frame: Uint8Array): boolean {
+    return this.find(interfaceIndex).program.run(frame) === XdpAction.redirect
   }
 
   /**
