@@ -126,8 +126,25 @@ static Napi::Value WriteBatch(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, done);
 }
 
+// setSocketOption(fd, level, option, value)
+static Napi::Value SetSocketOption(const Napi::CallbackInfo& info) {
+  int fd = IntegerArgument(info, 0, "fd");
+  int level = IntegerArgument(info, 1, "level");
+  int option = IntegerArgument(info, 2, "option");
+  int value = IntegerArgument(info, 3, "value");
+  if (setsockopt(fd, level, option, &value, sizeof(value)) < 0) {
+    int error = errno;
+    throw SystemError(
+        info.Env(), error, "setsockopt",
+        "setting option " + std::to_string(option) + " of level " + std::to_string(level),
+        CapabilityHint(error, "CAP_NET_ADMIN"));
+  }
+  return info.Env().Undefined();
+}
+
 void InitPacket(Napi::Env env, Napi::Object exports) {
   exports.Set("openPacketSocket", Napi::Function::New<OpenPacketSocket>(env, "openPacketSocket"));
+  exports.Set("setSocketOption", Napi::Function::New<SetSocketOption>(env, "setSocketOption"));
   exports.Set("readBatch", Napi::Function::New<ReadBatch>(env, "readBatch"));
   exports.Set("writeBatch", Napi::Function::New<WriteBatch>(env, "writeBatch"));
 }

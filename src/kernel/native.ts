@@ -48,6 +48,8 @@ export interface Native {
     ignoreOutgoing: boolean
     promiscuous: boolean
   }): number
+  /** setsockopt(2) of an integer option, for sockets that other packages open. */
+  setSocketOption(fd: number, level: number, option: number, value: number): void
   /**
    * Reads one packet a frame until the descriptor is empty or count is reached: packet i goes to
    * region[offsets[i]], its length to lengths[i]. A packet longer than maxLength is cut there.

@@ -16,6 +16,7 @@ import {
   macOf,
   openRtnetlink,
   rt,
+  surviveOverruns,
   Table,
   type Interface,
   type RtSocket,
@@ -23,8 +24,12 @@ import {
 
 /** Changes of routes come in bursts: the tables are read anew this long after the first. */
 const SETTLE_MS = 20
+/** A pause after reading is this much longer than reading took. */
+const READING_SHARE = 4
 /** How often the route table looks for neighbours in use that have grown stale. */
 const REVIEW_MS = 10_000
+/** How often it is looked whether the kernel had more to tell than fitted the socket's buffer. */
+const CHECK_LOST_MS = 500
 
 interface FollowerEvents {
   updates: [RouteUpdate[]]
@@ -50,12 +55,23 @@ export class RouteFollower extends EventEmitter<FollowerEvents> {
   /** Neighbours were lost on the way, and have to be read anew as well. */
   private overran = false
 
+  private readonly lostSoFar: () => number
+  private lost: number
+  private readonly checking: NodeJS.Timeout
+  /** How long the last reading took. */
+  private readingMs = 0
+  /** Tables are being read: what is heard meanwhile is held back, lest the older reading replaces it. */
+  private readings = 0
+  private held: RouteUpdate[] = []
+
   private constructor() {
     super()
-    this.events.on('message', (messages) => this.receive(messages))
-    this.events.on('invalid', () => this.readSoon())
-    // A burst that overran the socket's buffer: what was lost is read anew.
-    this.events.socket.socket.on('error', () => this.readSoon(true))
+    this.lostSoFar = surviveOverruns(this.events)
+    this.lost = this.lostSoFar()
+    // The library's own parsed messages do not say whether something came or went.
+    this.events.socket.on('message', (messages) => this.receive(messages))
+    this.checking = setInterval(() => this.checkLost(), CHECK_LOST_MS)
+    this.checking.unref()
     for (const group of ['LINK', 'IPV4_IFADDR', 'IPV4_ROUTE', 'NEIGH'] as const)
       this.events.addMembership(group)
     this.reviewing = setInterval(() => this.emit('updates', [{ op: 'review' }]), REVIEW_MS)
@@ -76,7 +92,13 @@ export class RouteFollower extends EventEmitter<FollowerEvents> {
 
   /** Everything that the kernel's tables hold now. */
   async snapshot(): Promise<RouteUpdate[]> {
-    return [...(await this.readRoutes()), await this.readNeighbours()]
+    this.readings++
+    try {
+      return [...(await this.readRoutes()), await this.readNeighbours()]
+    } finally {
+      // After the caller has gone on with the answer.
+      setImmediate(() => this.readingEnded())
+    }
   }
 
   /**
@@ -118,41 +140,73 @@ export class RouteFollower extends EventEmitter<FollowerEvents> {
     this.closed = true
     clearTimeout(this.settling)
     clearInterval(this.reviewing)
+    clearInterval(this.checking)
     this.events.socket.close()
     this.requests.socket.close()
   }
 
-  private receive(messages: rt.Message[]): void {
+  private receive(messages: readonly { type: number; data: Uint8Array }[]): void {
     const neighbours: RouteUpdate[] = []
-    for (const message of messages) {
-      if (message.kind !== 'neighbor') {
+    for (const { type, data } of messages) {
+      if (type !== rt.MessageType.NEWNEIGH && type !== rt.MessageType.DELNEIGH) {
         this.readSoon()
         continue
       }
-      const neighbour = neighbourOf(message)
-      if (neighbour) neighbours.push({ op: 'set-neighbour', neighbour })
+      const neighbour = neighbourOf(rt.parseNeighborMessage(Buffer.from(data)))
+      if (!neighbour) continue
+      const { interfaceIndex, address } = neighbour
+      neighbours.push(
+        type === rt.MessageType.NEWNEIGH
+          ? { op: 'set-neighbour', neighbour }
+          : { op: 'delete-neighbour', interfaceIndex, address },
+      )
     }
-    if (neighbours.length > 0) this.emit('updates', neighbours)
+    if (neighbours.length === 0) return
+    if (this.readings > 0) this.held.push(...neighbours)
+    else this.emit('updates', neighbours)
+  }
+
+  private readingEnded(): void {
+    if (--this.readings > 0 || this.held.length === 0) return
+    const updates = this.held
+    this.held = []
+    if (!this.closed) this.emit('updates', updates)
+  }
+
+  private checkLost(): void {
+    const lost = this.lostSoFar()
+    if (lost === this.lost) return
+    this.lost = lost
+    this.readSoon(true)
   }
 
   private readSoon(alsoNeighbours = false): void {
     this.overran ||= alsoNeighbours
     if (this.closed) return
+    // Large tables that keep changing are not read without end.
+    const pause = Math.max(SETTLE_MS, READING_SHARE * this.readingMs)
     this.settling ??= setTimeout(() => {
       this.settling = undefined
       this.read().catch((error: unknown) => {
         if (!this.closed) this.emit('failed', error as Error)
       })
-    }, SETTLE_MS)
+    }, pause)
   }
 
   private async read(): Promise<void> {
-    const updates = await this.readRoutes()
-    if (this.overran) {
-      this.overran = false
-      updates.push(await this.readNeighbours())
+    this.readings++
+    const start = performance.now()
+    try {
+      const updates = await this.readRoutes()
+      if (this.overran) {
+        this.overran = false
+        updates.push(await this.readNeighbours())
+      }
+      if (!this.closed) this.emit('updates', updates)
+    } finally {
+      this.readingMs = performance.now() - start
+      this.readingEnded()
     }
-    if (!this.closed) this.emit('updates', updates)
   }
 
   private async readRoutes(): Promise<RouteUpdate[]> {
@@ -210,7 +264,7 @@ const neighbourStates: NeighbourState[] = [
   'failed',
 ]
 
-/** Undefined for proxy entries and other families. A deleted entry is announced as failed first. */
+/** Undefined for proxy entries and other families. */
 function neighbourOf({ data, attrs }: rt.NeighborMessage): RouteNeighbour | undefined {
   const address = addressOf(attrs.dst)
   if (data.family !== AF_INET || address === undefined || data.flags?.proxy) return undefined
