@@ -320,15 +320,17 @@ export class Director {
 
   /**
    * A fragment: nothing puts them together here, and most have no ports to look for. It is left to the
-   * kernel's stack if it cannot be the director's.
+   * kernel's stack if it cannot be the director's. ICMP in fragments is no error report, those are short,
+   * but a large ping of the virtual address.
    */
   private processFragment(): Verdict {
     const { exit, packet, services } = this
     packet.ports = 0
     const isOurs =
-      services.hasAddress(packet.destinationBe) ||
-      this.slots.mayReply(packet.sourceBe) ||
-      services.getByMark(this.marks.markOf(packet)) !== undefined
+      packet.protocol !== ipv4.IpProtocol.icmp &&
+      (services.hasAddress(packet.destinationBe) ||
+        this.slots.mayReply(packet.sourceBe) ||
+        services.getByMark(this.marks.markOf(packet)) !== undefined)
     return isOurs ? exit.drop(Reason.fragment) : exit.decline(Reason.fragment)
   }
 
