@@ -730,6 +730,43 @@ t.test(
   },
 )
 
+t.test('an interface with two queues has a port for each', async (t) => {
+  const queues = ['numrxqueues', '2', 'numtxqueues', '2']
+  ip('link', 'add', 'm0', ...queues, 'type', 'veth', 'peer', 'name', 'm1', ...queues)
+  t.teardown(() => ip('link', 'delete', 'm0'))
+  for (const name of ['m0', 'm1']) ip('link', 'set', name, 'up')
+  t.equal(addon.queueCount('m1'), 2)
+  const pool = newPool(1024)
+  const open = (name: string) =>
+    [0, 1].map((queue) => new AfxdpPort({ interface: name, queue, pool, ringSize: 64 }))
+  const senders = open('m0')
+  const receivers = open('m1')
+  const { interfaceIndex, mac } = receivers[0]!
+  const xdp = new XdpSteering(
+    [{ name: 'm1', interfaceIndex, mac, mode: 'native', queues: 2 }],
+    () => undefined,
+  )
+  t.teardown(() => [xdp, ...senders, ...receivers].forEach((one) => one.close()))
+  for (const { queue, descriptor } of receivers) xdp.addSocket(interfaceIndex, queue, descriptor)
+  t.throws(() => xdp.addSocket(interfaceIndex, 2, receivers[0]!.descriptor), { code: 'E2BIG' })
+  xdp.apply({ virtual: [end('udp', VIP, 53)], replies: [], marks: [] })
+  t.equal(receivers[1]!.name, 'afxdp:m1/1')
+  const query = ethernetFrame(
+    { from: '02:00:00:00:00:01', to: formatMac(mac) },
+    udpPacket({ from: `${CLIENT}:9`, to: `${VIP}:53` }),
+  )
+  for (const queue of [1, 0]) {
+    const [received] = await sendOne(senders[queue]!, receivers[queue]!, pool, query)
+    t.strictSame(received, query, `queue ${queue}`)
+  }
+  t.strictSame(
+    receivers.map((port) => port.counters.rxPackets),
+    [1, 1],
+  )
+  for (const port of [...senders, ...receivers]) port.close()
+  t.equal(pool.available, 1024)
+})
+
 t.test('what does not belong reaches the stack while the rest comes to the port', async (t) => {
   const pool = newPool(256)
   const port = new AfxdpPort({ interface: 'eth0', pool, ringSize: 64 })
