@@ -34,6 +34,7 @@ export class XdpSteering {
   private readonly replies = new FlowSet('uvs_replies')
   private readonly attached: Attached[] = []
   private marks: readonly MarkRule[] = []
+  private isOpen = true
 
   /**
    * Attaches to all interfaces; until sockets are added all frames pass to the kernel. Throws, with nothing
@@ -81,6 +82,8 @@ export class XdpSteering {
 
   /** Detaches everything: the frames pass to the kernel from here on. */
   close(): void {
+    if (!this.isOpen) return
+    this.isOpen = false
     for (const { link, program, sockets } of this.attached.splice(0)) {
       link.close()
       program.close()
