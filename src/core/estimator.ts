@@ -34,16 +34,19 @@ export class Estimator {
 
   /** Takes a sample of all slots; to be called every ESTIMATOR_PERIOD_JIFFIES. */
   sample(): void {
+    // Not `for … of`, which makes an array for each entry: this goes on for ever in the data-plane thread.
+    this.last.forEach(this.sampleSlot)
+  }
+
+  private readonly sampleSlot = (last: Float64Array, slot: number): void => {
     const { values } = this.counters
-    for (const [slot, last] of this.last) {
-      for (let i = 0; i < COUNTERS; i++) {
-        const scale = i === C.inBytes || i === C.outBytes ? BYTE_RATE_SCALE : PACKET_RATE_SCALE
-        const now = values[slot + i]!
-        const sample = ((now - last[i]!) * scale) / PERIOD_SECONDS
-        last[i] = now
-        const rate = values[slot + C.rate + i]!
-        values[slot + C.rate + i] = rate + Math.floor((sample - rate) / 4)
-      }
+    for (let i = 0; i < COUNTERS; i++) {
+      const scale = i === C.inBytes || i === C.outBytes ? BYTE_RATE_SCALE : PACKET_RATE_SCALE
+      const now = values[slot + i]!
+      const sample = ((now - last[i]!) * scale) / PERIOD_SECONDS
+      last[i] = now
+      const rate = values[slot + C.rate + i]!
+      values[slot + C.rate + i] = rate + Math.floor((sample - rate) / 4)
     }
   }
 }

@@ -43,25 +43,29 @@ export class Service {
 
 /** The services, found as the kernel finds them and listed in its order (net/netfilter/ipvs/ip_vs_ctl.c). */
 export class ServiceRegistry {
-  private readonly byAddress = new Map<number, Service>()
+  /**
+   * Services by virtual address, then by port and protocol. Two small integers and not one large number for
+   * a key: packets without a service are looked up, too, and a large number is an allocation.
+   */
+  private readonly byAddress = new Map<number, Map<number, Service>>()
   private readonly byMark = new Map<number, Service>()
-  /** How many services each virtual address has. */
-  private readonly virtualAddresses = new Map<number, number>()
+  /** Those by address, the oldest first. */
+  private readonly addressed = new Set<Service>()
   private anyPortServices = 0
   private ftpServices = 0
 
   get size(): number {
-    return this.byAddress.size + this.byMark.size
+    return this.addressed.size + this.byMark.size
   }
 
   /** True if a service by address has this one. */
   hasAddress(addressBe: number): boolean {
-    return this.virtualAddresses.has(addressBe)
+    return this.byAddress.has(addressBe)
   }
 
   /** The service with exactly this address, port and protocol. */
   get(protocol: number, addressBe: number, portBe: number): Service | undefined {
-    return this.byAddress.get(addressKey(protocol, addressBe, portBe))
+    return this.byAddress.get(addressBe)?.get(portKey(protocol, portBe))
   }
 
   getByMark(mark: number): Service | undefined {
@@ -90,9 +94,11 @@ export class ServiceRegistry {
   add(service: Service): void {
     if (service.mark !== 0) this.byMark.set(service.mark, service)
     else {
-      const { addressBe, portBe } = service
-      this.byAddress.set(addressKey(service.protocol, addressBe, portBe), service)
-      this.virtualAddresses.set(addressBe, (this.virtualAddresses.get(addressBe) ?? 0) + 1)
+      const { protocol, addressBe, portBe } = service
+      let services = this.byAddress.get(addressBe)
+      if (!services) this.byAddress.set(addressBe, (services = new Map()))
+      services.set(portKey(protocol, portBe), service)
+      this.addressed.add(service)
     }
     this.countPort(service, 1)
   }
@@ -100,11 +106,11 @@ export class ServiceRegistry {
   remove(service: Service): void {
     if (service.mark !== 0) this.byMark.delete(service.mark)
     else {
-      const { addressBe, portBe } = service
-      this.byAddress.delete(addressKey(service.protocol, addressBe, portBe))
-      const left = this.virtualAddresses.get(addressBe)! - 1
-      if (left > 0) this.virtualAddresses.set(addressBe, left)
-      else this.virtualAddresses.delete(addressBe)
+      const { protocol, addressBe, portBe } = service
+      const services = this.byAddress.get(addressBe)!
+      services.delete(portKey(protocol, portBe))
+      if (services.size === 0) this.byAddress.delete(addressBe)
+      this.addressed.delete(service)
     }
     this.countPort(service, -1)
   }
@@ -116,7 +122,7 @@ export class ServiceRegistry {
    */
   inListingOrder(): Service[] {
     return [
-      ...inBuckets(this.byAddress.values(), addressBucket),
+      ...inBuckets(this.addressed, addressBucket),
       ...inBuckets(this.byMark.values(), markBucket),
     ]
   }
@@ -137,10 +143,8 @@ export function isFtpData(portBe: number): boolean {
   return portBe === swap16(FTP_DATA_PORT)
 }
 
-/** A 50-bit integer: exact in a double. */
-function addressKey(protocol: number, addressBe: number, portBe: number): number {
-  const kind = protocol === IpProtocol.tcp ? 0 : protocol === IpProtocol.udp ? 1 : 2
-  return ((addressBe >>> 0) * 65536 + portBe) * 4 + kind
+function portKey(protocol: number, portBe: number): number {
+  return portBe | (protocol << 16)
 }
 
 /** ip_vs_svc_hashkey. */

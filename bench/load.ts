@@ -1,0 +1,372 @@
+/**
+ * A whole data plane on memory ports with a load of many TCP connections: for bench/core.ts and
+ * test/core/steady-state.test.ts. Once it is built, running it allocates nothing.
+ */
+import { DataPlane } from '../src/core/data-plane.js'
+import { Director } from '../src/core/director.js'
+import type { DestinationKey, ForwardingMethod, ServiceKey } from '../src/core/commands.js'
+import { LINE_WORDS, W } from '../src/core/connection.js'
+import { RouteTable, type RouteUpdate } from '../src/core/route-table.js'
+import { LoadPort, type PacketSource } from '../src/drivers/memory.js'
+import type { Clock } from '../src/port/clock.js'
+import { FrameBatch, FramePool } from '../src/port/frame-pool.js'
+import { LinkLayer } from '../src/port/packet-port.js'
+import { SeededRandom } from '../src/port/random.js'
+import { fold, sum32 } from '../src/wire/checksum.js'
+import { formatAddress, parseAddress, swap16 } from '../src/wire/ipv4.js'
+
+export const TCP_SYN = 0x02
+export const TCP_ACK = 0x10
+export const TCP_SYN_ACK = TCP_SYN | TCP_ACK
+
+const VIRTUAL = '192.0.2.1'
+const SERVICE: ServiceKey = { protocol: 'tcp', address: VIRTUAL, port: 80 }
+const SERVERS = 4
+const serverAddress = (i: number): string => `10.0.0.${i + 2}`
+
+const DIRECTOR_MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02']
+const CLIENTS_GATEWAY = '198.51.100.254'
+
+const FRAME_SIZE = 2048
+const FRAMES = 4096
+/** A segment with 6 bytes of payload: with its Ethernet header the shortest frame there is. */
+const IP_BYTES = 46
+const ETHERNET_BYTES = 14
+const FRAME_WORDS = 16
+
+const macBytes = (mac: string): Uint8Array =>
+  Uint8Array.from(mac.split(':'), (pair) => parseInt(pair, 16))
+
+/**
+ * Writes the segments of `count` connections (a power of two), numbered from 0: in order, or in an order
+ * without pattern that takes each connection once a cycle. Connection i comes from client 20.0.x.x, where
+ * the lower 16 bits of i stand in the address and the upper ones in the port.
+ */
+class SegmentSource implements PacketSource {
+  /** TCP flags of what is written. */
+  private flags = TCP_ACK
+  private shuffled = true
+  private position = 0
+  private readonly template = new Int32Array(FRAME_WORDS)
+  private readonly mask: number
+  private readonly shift: number
+  private ipSum = 0
+  private tcpSum = 0
+  /** Packets until the next that begins a connection of its own, and how many such there were. */
+  private untilNew = 0
+  private newConnections = 0
+  private newEvery = 0
+
+  /**
+   * @param serversBe address of the real server of connection i at i modulo 4, if the segments are replies
+   */
+  constructor(
+    count: number,
+    private readonly destinationMac: Uint8Array,
+    private readonly serversBe: Int32Array | undefined,
+    private readonly serverPort: number,
+  ) {
+    this.mask = count - 1
+    this.shift = Math.max(1, (31 - Math.clz32(count)) >> 1)
+    this.set(TCP_ACK, true)
+  }
+
+  /** What is written from here on, and whether in the order of the connections' numbers from 0. */
+  set(flags: number, shuffled: boolean): void {
+    this.flags = flags
+    this.shuffled = shuffled
+    this.position = 0
+    this.buildTemplate()
+  }
+
+  /** From here on every so many-th packet is the SYN of a client that was not there before; 0 for none. */
+  addNewConnections(every: number): void {
+    this.newEvery = every
+    this.untilNew = every
+  }
+
+  write(pool: FramePool, offset: number): number {
+    let i = this.position
+    if (this.shuffled) {
+      // A full period (Hull and Dobell 1962), and a bijection on top of it for the regular low bits.
+      this.position = (Math.imul(i, 1664525) + 1013904223) & this.mask
+      i ^= i >>> this.shift
+    } else {
+      this.position = (i + 1) & this.mask
+    }
+    // The frame starts 2 bytes after a word's start, and so does the template.
+    const { words, halfs } = pool
+    const first = (offset - 2) >> 2
+    const { template } = this
+    for (let word = 0; word < FRAME_WORDS; word++) words[first + word] = template[word]!
+    const ip = (offset + ETHERNET_BYTES) >> 1
+    const low = i & 0xffff
+    const clientPort = swap16(1024 + (i >>> 16))
+    let ipSum = this.ipSum + low
+    let tcpSum = this.tcpSum + low + clientPort
+    if (this.serversBe === undefined) {
+      halfs[ip + 7] = low
+      halfs[ip + 10] = clientPort
+    } else {
+      const serverBe = this.serversBe[i & (SERVERS - 1)]!
+      ipSum += sum32(serverBe)
+      tcpSum += sum32(serverBe)
+      words[(ip + 6) >> 1] = serverBe
+      halfs[ip + 9] = low
+      halfs[ip + 11] = clientPort
+    }
+    halfs[ip + 5] = fold(ipSum) ^ 0xffff
+    halfs[ip + 18] = fold(tcpSum) ^ 0xffff
+    if (this.newEvery !== 0 && --this.untilNew === 0) this.makeNew(pool.halfs, ip)
+    return ETHERNET_BYTES + IP_BYTES
+  }
+
+  /** Turns a request into a SYN from 20.1.x.x, to 20.255.x.x and around. */
+  private makeNew(halfs: Uint16Array, ip: number): void {
+    this.untilNew = this.newEvery
+    const i = this.newConnections++ & 0x7fffff
+    const high = 20 | ((1 + (i >>> 16)) << 8)
+    const low = i & 0xffff
+    const flags = (halfs[ip + 16]! & 0xff) | (TCP_SYN << 8)
+    const change = high - halfs[ip + 6]! + low - halfs[ip + 7]!
+    halfs[ip + 5] = fold((halfs[ip + 5]! ^ 0xffff) + change + 0xffff * 2) ^ 0xffff
+    halfs[ip + 18] =
+      fold((halfs[ip + 18]! ^ 0xffff) + change + flags - halfs[ip + 16]! + 0xffff * 3) ^ 0xffff
+    halfs[ip + 6] = high
+    halfs[ip + 7] = low
+    halfs[ip + 16] = flags
+  }
+
+  /** All of a frame but the client, the server and the checksums, and the sums of that. */
+  private buildTemplate(): void {
+    const bytes = new Uint8Array(this.template.buffer)
+    const view = new DataView(this.template.buffer, 2)
+    bytes.fill(0)
+    bytes.set(this.destinationMac, 2)
+    bytes.set([2, 0, 0, 0, 0, 0xff], 8)
+    view.setUint16(12, 0x0800)
+    const ip = ETHERNET_BYTES
+    view.setUint8(ip, 0x45)
+    view.setUint16(ip + 2, IP_BYTES)
+    view.setUint16(ip + 6, 0x4000)
+    view.setUint8(ip + 8, 64)
+    view.setUint8(ip + 9, 6)
+    const isReply = this.serversBe !== undefined
+    view.setUint16(ip + (isReply ? 16 : 12), 20 << 8)
+    if (!isReply) view.setInt32(ip + 16, parseAddress(VIRTUAL)!, true)
+    const tcp = ip + 20
+    view.setUint16(tcp + (isReply ? 0 : 2), isReply ? this.serverPort : 80)
+    view.setUint32(tcp + 4, 1)
+    view.setUint8(tcp + 12, 5 << 4)
+    view.setUint8(tcp + 13, this.flags)
+    view.setUint16(tcp + 14, 0xfaf0)
+    const halfs = new Uint16Array(this.template.buffer)
+    let sum = 0
+    for (let half = 8; half < 18; half++) sum += halfs[half]!
+    this.ipSum = sum
+    let segment = halfs[14]! + halfs[15]! + halfs[16]! + halfs[17]! + (6 << 8)
+    segment += (IP_BYTES - 20) << 8
+    for (let half = 18; half < 31; half++) segment += halfs[half]!
+    this.tcpSum = segment
+  }
+}
+
+function routes(): RouteUpdate[] {
+  const updates: RouteUpdate[] = [
+    {
+      op: 'set-ports',
+      ports: [
+        { port: 0, linkLayer: LinkLayer.ethernet, interfaces: [2] },
+        { port: 1, linkLayer: LinkLayer.ethernet, interfaces: [3] },
+      ],
+    },
+    {
+      op: 'links',
+      links: [
+        { index: 2, name: 'clients', mtu: 1500, mac: DIRECTOR_MACS[0]!, up: true },
+        { index: 3, name: 'servers', mtu: 1500, mac: DIRECTOR_MACS[1]!, up: true },
+      ],
+    },
+    {
+      op: 'addresses',
+      addresses: [
+        { interfaceIndex: 2, address: '198.51.100.1', prefixLength: 24 },
+        { interfaceIndex: 3, address: '10.0.0.1', prefixLength: 24 },
+      ],
+    },
+    {
+      op: 'routes',
+      routes: [
+        {
+          table: 'main',
+          prefix: '0.0.0.0/0',
+          type: 'unicast',
+          metric: 0,
+          nextHops: [{ interfaceIndex: 2, gateway: CLIENTS_GATEWAY }],
+        },
+        {
+          table: 'main',
+          prefix: '10.0.0.0/24',
+          type: 'unicast',
+          metric: 0,
+          nextHops: [{ interfaceIndex: 3 }],
+        },
+      ],
+    },
+  ]
+  const neighbour = (interfaceIndex: number, address: string, mac: string): RouteUpdate => ({
+    op: 'set-neighbour',
+    neighbour: { interfaceIndex, address, mac, state: 'permanent' },
+  })
+  updates.push(neighbour(2, CLIENTS_GATEWAY, '02:00:00:00:01:00'))
+  for (let i = 0; i < SERVERS; i++)
+    updates.push(neighbour(3, serverAddress(i), `02:00:00:00:02:0${i}`))
+  return updates
+}
+
+export interface LoadOptions {
+  forwarding: ForwardingMethod
+  /** A power of two, 1024 to 2^20. */
+  connections: number
+  clock: Clock
+  /** Beside them, every so many-th request is the SYN of a new client, whose connection ends by its timer; 0 for none. */
+  newConnectionEvery?: number
+}
+
+/** Room in the table for the connections that come and go. */
+const PASSING_CONNECTIONS = 1 << 16
+
+/** Two ports, a director with one service and four real servers, and as many established connections as asked for. */
+export class Load {
+  readonly pool = new FramePool(new SharedArrayBuffer(FRAME_SIZE * FRAMES), FRAME_SIZE, FRAMES)
+  readonly director: Director
+  /** Received on port 0 are requests, on port 1 replies (masquerading only). */
+  readonly ports: readonly [LoadPort, LoadPort]
+  private readonly plane: DataPlane
+  private readonly requests: SegmentSource
+  private readonly replies: SegmentSource
+  private readonly hasReplies: boolean
+  private readonly batch = new FrameBatch(64)
+
+  constructor(options: LoadOptions) {
+    const { forwarding, connections, clock } = options
+    const { pool } = this
+    const neighbours = new RouteTable()
+    neighbours.apply(routes())
+    this.director = new Director({
+      pool,
+      neighbours,
+      random: new SeededRandom(1),
+      table: {
+        maxConnections: connections + (options.newConnectionEvery ? PASSING_CONNECTIONS : 0),
+        seed: 12345,
+      },
+      ports: [
+        { name: 'memory:clients', interface: 'clients' },
+        { name: 'memory:servers', interface: 'servers' },
+      ],
+      now: clock.nowJiffies(),
+    })
+    this.hasReplies = forwarding === 'masquerade'
+    const serverPort = this.hasReplies ? 8080 : 80
+    const serversBe = new Int32Array(SERVERS)
+    const [mac0, mac1] = DIRECTOR_MACS.map(macBytes) as [Uint8Array, Uint8Array]
+    this.requests = new SegmentSource(connections, mac0, undefined, serverPort)
+    this.replies = new SegmentSource(connections, mac1, serversBe, serverPort)
+    const linkLayer = LinkLayer.ethernet
+    this.ports = [
+      new LoadPort({ pool, linkLayer, mac: mac0, name: 'memory:clients' }, this.requests),
+      new LoadPort({ pool, linkLayer, mac: mac1, name: 'memory:servers' }, this.replies),
+    ]
+    const { director, ports } = this
+    this.plane = new DataPlane({ pool, ports, director, neighbours, clock })
+    this.configure(forwarding, serverPort)
+    this.establish(connections, serversBe)
+    this.requests.addNewConnections(options.newConnectionEvery ?? 0)
+  }
+
+  /** Carries `count` packets through the data plane: for masquerading half of them requests, half replies. */
+  run(count: number): void {
+    this.budget(this.hasReplies ? count / 2 : count, this.hasReplies ? count / 2 : 0)
+  }
+
+  /** The same packets on the same ports without a director between: what the load and the ports cost. */
+  runBare(count: number): void {
+    const [clients, servers] = this.ports
+    const { batch } = this
+    clients.budget = this.hasReplies ? count / 2 : count
+    servers.budget = this.hasReplies ? count / 2 : 0
+    while (clients.budget + servers.budget > 0) {
+      clients.receive(batch)
+      servers.transmit(batch)
+      servers.receive(batch)
+      clients.transmit(batch)
+    }
+  }
+
+  /** Throws unless every packet of `run` came out again, and the books agree. */
+  check(expectedPackets: number): void {
+    const [clients, servers] = this.ports
+    const received = clients.counters.rxPackets + servers.counters.rxPackets
+    const sent = clients.counters.txPackets + servers.counters.txPackets
+    const { reasons } = this.director.execute({ op: 'get-counters' })
+    const lost = Object.entries(reasons).filter(([, packets]) => packets > 0)
+    if (received !== expectedPackets || sent !== received || this.pool.available !== FRAMES)
+      throw new Error(
+        `${expectedPackets} packets expected, ${received} received, ${sent} sent, ` +
+          `${FRAMES - this.pool.available} frames missing, not forwarded: ${JSON.stringify(lost)}`,
+      )
+  }
+
+  private configure(forwarding: ForwardingMethod, serverPort: number): void {
+    this.director.execute({
+      op: 'add-service',
+      service: SERVICE,
+      options: {
+        scheduler: 'rr',
+        schedulerFlags: [],
+        persistentTimeoutSeconds: 0,
+        persistentPrefixLength: 32,
+        onePacket: false,
+      },
+    })
+    for (let i = 0; i < SERVERS; i++) {
+      const destination: DestinationKey = { address: serverAddress(i), port: serverPort }
+      this.director.execute({
+        op: 'add-destination',
+        service: SERVICE,
+        destination,
+        options: { forwarding, weight: 1, upperThreshold: 0, lowerThreshold: 0 },
+      })
+    }
+  }
+
+  /** Opens all connections, and learns from the table which server each has got. */
+  private establish(connections: number, serversBe: Int32Array): void {
+    this.requests.set(TCP_SYN, false)
+    this.budget(connections, 0)
+    const { words } = this.director.table
+    for (let i = 0; i < SERVERS; i++) serversBe[i] = words[(i + 1) * LINE_WORDS + W.destinationBe]!
+    if (new Set(serversBe).size !== SERVERS)
+      throw new Error(`round robin chose ${Array.from(serversBe, formatAddress).join(', ')}`)
+    if (this.hasReplies) {
+      this.replies.set(TCP_SYN_ACK, false)
+      this.budget(0, connections)
+    }
+    this.requests.set(TCP_ACK, true)
+    this.replies.set(TCP_ACK, true)
+    if (this.director.table.count !== connections)
+      throw new Error(`${this.director.table.count} connections instead of ${connections}`)
+    this.run(connections * 2)
+    this.check(connections * (this.hasReplies ? 4 : 3))
+    for (const { counters } of this.ports)
+      Object.assign(counters, { rxPackets: 0, rxBytes: 0, txPackets: 0, txBytes: 0 })
+  }
+
+  private budget(requests: number, replies: number): void {
+    const [clients, servers] = this.ports
+    clients.budget = requests
+    servers.budget = replies
+    while (clients.budget + servers.budget > 0) this.plane.round()
+  }
+}

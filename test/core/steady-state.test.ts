@@ -1,0 +1,102 @@
+/**
+ * The data plane's steady state makes no garbage: ten million packets in a process of its own under
+ * --trace-gc, and V8 reports not one collection. New connections, their ends and the visits of the timer
+ * wheel are part of it.
+ *
+ * V8 writes its lines through C's buffered stdout, which knows no order with ours. So the steady state is
+ * bracketed by two collections that are asked for, whose lines stand in the same stream: what happened
+ * between them stands between them.
+ */
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { Load } from '../../bench/load.js'
+import type { ForwardingMethod } from '../../src/core/commands.js'
+import type { Clock } from '../../src/port/clock.js'
+
+/** Masquerading, which is both directions, goes the whole way; the others differ only at the end of theirs. */
+const PACKETS = { masquerade: 10_000_000, 'direct-route': 2_000_000, tunnel: 2_000_000 }
+const WARM_UP_PACKETS = 2_000_000
+const CONNECTIONS = 65536
+
+/** A heap that grows by less than this over all packets: the compiler's own work, not that of packets. */
+const HEAP_SLACK_BYTES = 250_000
+
+/** A jiffy a round: the wheel turns once and more while the packets pass. */
+class RoundClock implements Clock {
+  private jiffies = 0
+  nowJiffies(): number {
+    return (this.jiffies = (this.jiffies + 1) | 0)
+  }
+}
+
+interface Outcome {
+  nanosecondsPerPacket: number
+  grownBytes: number
+  jiffies: number
+  newConnections: number
+  connections: number
+}
+
+/** In the process of its own. */
+function run(forwarding: ForwardingMethod): Outcome {
+  const clock = new RoundClock()
+  const load = new Load({ forwarding, connections: CONNECTIONS, clock, newConnectionEvery: 64 })
+  load.run(WARM_UP_PACKETS)
+  const collect = (globalThis as { gc?: () => void }).gc!
+  const total = () => load.director.execute({ op: 'get-counters' }).total.connections
+  const newBefore = total()
+  const jiffies = clock.nowJiffies()
+  collect()
+  const before = process.memoryUsage().heapUsed
+  const start = process.hrtime.bigint()
+  const packets = PACKETS[forwarding]
+  load.run(packets)
+  const nanoseconds = Number(process.hrtime.bigint() - start)
+  const grownBytes = process.memoryUsage().heapUsed - before
+  collect()
+  load.check(WARM_UP_PACKETS + packets)
+  load.director.table.check()
+  return {
+    nanosecondsPerPacket: nanoseconds / packets,
+    grownBytes,
+    jiffies: clock.nowJiffies() - jiffies,
+    newConnections: total() - newBefore,
+    connections: load.director.table.count,
+  }
+}
+
+const child = process.argv[2]
+if (child !== undefined && child.startsWith('--run=')) {
+  console.log(JSON.stringify(run(child.slice('--run='.length) as ForwardingMethod)))
+} else {
+  for (const forwarding of ['masquerade', 'direct-route', 'tunnel'] as const) {
+    t.test(
+      `${PACKETS[forwarding] / 1e6} million packets, ${forwarding}`,
+      { timeout: 120_000 },
+      async (t) => {
+        const { stdout, stderr, status } = spawnSync(
+          process.execPath,
+          ['--expose-gc', '--trace-gc', fileURLToPath(import.meta.url), `--run=${forwarding}`],
+          // without tap's loaders and coverage, whose garbage is not ours
+          { encoding: 'utf8', env: { PATH: process.env.PATH } },
+        )
+        t.equal(status, 0, stderr)
+        const lines = stdout.split('\n')
+        const collections = lines.filter((line) => /^\[\d+:0x[0-9a-f]+\]/.test(line))
+        const asked = collections.flatMap((line, i) => (line.includes('testing') ? [i] : []))
+        t.equal(asked.length, 2, 'the two collections that were asked for')
+        t.strictSame(collections.slice(asked[0]! + 1, asked[1]), [], 'and none between them')
+        const outcome = JSON.parse(lines.find((line) => line.startsWith('{')) ?? '{}') as Outcome
+        t.comment(
+          `${forwarding}: ${outcome.nanosecondsPerPacket.toFixed(0)} ns a packet, heap +${outcome.grownBytes} bytes, ` +
+            `${outcome.newConnections} new connections, ${outcome.jiffies / 100} s of timers`,
+        )
+        t.ok(outcome.grownBytes < HEAP_SLACK_BYTES, `heap grew by ${outcome.grownBytes} bytes`)
+        if (forwarding === 'masquerade') t.ok(outcome.jiffies > 65536, 'the timer wheel has turned')
+        t.ok(outcome.newConnections > 30_000, 'connections came')
+        t.ok(outcome.connections < CONNECTIONS + 10_000, 'and went')
+      },
+    )
+  }
+}
