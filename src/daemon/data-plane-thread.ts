@@ -84,7 +84,8 @@ function run(): void {
     if (Atomics.load(attention, 0) !== 0) readMessages()
     if (dataPlane.round() > 0) continue
     if (routes.hasWanted) say({ kind: 'wanted', neighbours: routes.takeWanted() })
-    if (Atomics.load(attention, 0) === 0) waiter.wait(dataPlane.busy ? BUSY_MS : idleMs())
+    if (!stopping && Atomics.load(attention, 0) === 0)
+      waiter.wait(dataPlane.busy ? BUSY_MS : idleMs())
   }
   drain()
   for (const port of ports) port.close()
