@@ -56,6 +56,12 @@ export async function checkForwarding(t: Test, method: Method, driver: Driver): 
     const { server, ...received } = await upload(client, `${url}/sink`, BULK_BYTES)
     t.match(server, /^server[123]$/)
     t.strictSame(received, { sha256, bytes: BULK_BYTES })
+    if (method === 'tun')
+      t.match(
+        await client.ip('route', 'get', virtualAddress),
+        /mtu 1480/,
+        'the client has learnt what fits into the tunnel',
+      )
   })
 
   await t.test('200 connections at once, each kept alive for five requests', async (t) => {
