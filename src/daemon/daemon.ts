@@ -106,7 +106,8 @@ export class Daemon {
 
   private async begin(): Promise<void> {
     const { options } = this
-    for (const warning of hostWarnings()) options.warn(warning)
+    for (const warning of hostWarnings(options.ports.map(({ driver }) => driver)))
+      options.warn(warning)
     this.lock = await InstanceLock.take(
       options.ports.map((port) => `${port.driver}:${port.interface}`),
     )

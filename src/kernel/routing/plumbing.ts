@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import type { ServiceProtocol, Steering } from '../../core/commands.js'
-import { IpProtocol, parsePrefix } from '../../wire/ipv4.js'
+import { formatPrefix, IpProtocol, parsePrefix } from '../../wire/ipv4.js'
 import {
   addressOf,
   AF_INET,
@@ -24,7 +24,7 @@ import {
  */
 export type PlumbingItem =
   | { kind: 'link'; device: string; mtu?: number; master?: string }
-  | { kind: 'sysctl'; device: string; key: string; value: string }
+  | { kind: 'sysctl'; device: string; family: 'ipv4' | 'ipv6'; key: string; value: string }
   | { kind: 'address'; device: string; address: string }
   | { kind: 'route'; table: number; device: string }
   | Rule
@@ -39,7 +39,7 @@ export interface Rule {
   protocol?: ServiceProtocol | 'icmp'
   sourcePort?: number
   destinationPorts?: [first: number, last: number]
-  /** A table to look up, or a preference to go on at. */
+  /** A table to look up, or a preference to go on at. With neither it only is there to be gone to. */
   lookup?: number
   goto?: number
 }
@@ -53,18 +53,32 @@ export const UVS_TABLE = 0x757673
  */
 const Preference = { fromDevice: 10, steer: 20, local: 30 } as const
 
+/**
+ * Rules with fewer selectors have higher preferences, up to this much. Deleting a rule takes what is not
+ * given for "any", so among rules of one preference the kernel could delete one that has more selectors.
+ */
+const MAX_SELECTORS = 6
+
 /** What a TUN or TAP device takes to work at all. */
 export function devicePlumbing(device: string, options: { bridge?: string } = {}): PlumbingItem[] {
+  const sysctl = (family: 'ipv4' | 'ipv6', key: string, value: string): PlumbingItem => ({
+    kind: 'sysctl',
+    device,
+    family,
+    key,
+    value,
+  })
+  // Or the kernel would announce itself there by IPv6 as soon as the device is up.
+  const quiet = sysctl('ipv6', 'disable_ipv6', '1')
+  if (options.bridge) return [quiet, { kind: 'link', device, master: options.bridge }]
   return [
-    { kind: 'link', device, ...(options.bridge ? { master: options.bridge } : {}) },
-    // What uvsd writes there comes from anywhere, its own virtual addresses included.
-    ...(options.bridge
-      ? []
-      : ([
-          ['rp_filter', '0'],
-          ['accept_local', '1'],
-          ['send_redirects', '0'],
-        ].map(([key, value]) => ({ kind: 'sysctl', device, key, value })) as PlumbingItem[])),
+    quiet,
+    // What uvsd writes there comes from anywhere, its own virtual addresses included. The kernel goes by the
+    // higher of this and conf/all, so where that is strict (1) only loose (2) undoes it.
+    sysctl('ipv4', 'rp_filter', readSetting('conf/all/rp_filter') === '0' ? '0' : '2'),
+    sysctl('ipv4', 'accept_local', '1'),
+    sysctl('ipv4', 'send_redirects', '0'),
+    { kind: 'link', device },
   ]
 }
 
@@ -92,12 +106,11 @@ export function virtualAddresses(
  */
 export function tunPlumbing(device: string, steering: Steering): PlumbingItem[] {
   const lookup = UVS_TABLE
-  const preference = Preference.steer
-  const steer = (rule: Omit<Rule, 'kind' | 'preference' | 'lookup'>): Rule => ({
+  const steer = (selectors: Omit<Rule, 'kind' | 'preference' | 'lookup'>): Rule => ({
     kind: 'rule',
-    preference,
+    preference: Preference.steer + MAX_SELECTORS - Object.keys(selectors).length,
     lookup,
-    ...rule,
+    ...selectors,
   })
   const icmp = new Map<string, Rule>()
   const rules: Rule[] = []
@@ -111,16 +124,21 @@ export function tunPlumbing(device: string, steering: Steering): PlumbingItem[] 
     rules.push(steer({ from: `${address}/32`, protocol, ...(port ? { sourcePort: port } : {}) }))
     icmp.set(`from ${address}`, steer({ from: `${address}/32`, protocol: 'icmp' }))
   }
-  for (const { source, destination, protocol, ports, interface: iif } of steering.marks)
+  for (const { source, destination, protocol, ports, interface: iif } of steering.marks) {
+    const from = selector(source)
+    const to = selector(destination)
     rules.push(
       steer({
-        ...(source ? { from: source } : {}),
-        ...(destination ? { to: destination } : {}),
+        ...(from ? { from } : {}),
+        ...(to ? { to } : {}),
         ...(protocol ? { protocol } : {}),
         ...(ports ? { destinationPorts: ports } : {}),
         ...(iif ? { iif } : {}),
       }),
     )
+    if (to && protocol)
+      icmp.set(`to ${to} by ${iif}`, steer({ to, protocol: 'icmp', ...(iif ? { iif } : {}) }))
+  }
   return [
     { kind: 'route', table: lookup, device },
     { kind: 'rule', preference: Preference.local, lookup: Table.local },
@@ -128,6 +146,12 @@ export function tunPlumbing(device: string, steering: Steering): PlumbingItem[] 
     ...rules,
     ...icmp.values(),
   ]
+}
+
+/** A prefix as the kernel lists it, undefined for what is no selector: all addresses. */
+function selector(text: string | undefined): string | undefined {
+  const prefix = text === undefined ? undefined : parsePrefix(text)
+  return prefix === undefined || prefix.prefixLength === 0 ? undefined : formatPrefix(prefix)
 }
 
 /** The command of iproute2 or procps that does the same. */
@@ -140,7 +164,8 @@ export function describe(item: PlumbingItem): string {
         (item.master ? ` master ${item.master}` : '')
       )
     case 'sysctl':
-      return `sysctl -w net.ipv4.conf.${item.device}.${item.key}=${item.value}`
+      // With slashes, since names of devices may contain dots.
+      return `sysctl -w net/${item.family}/conf/${item.device}/${item.key}=${item.value}`
     case 'address':
       return `ip address add ${item.address}/32 dev ${item.device}`
     case 'route':
@@ -164,6 +189,7 @@ function ruleText(rule: Rule): string {
       ? ''
       : `lookup ${rule.lookup === Table.local ? 'local' : rule.lookup}`,
     rule.goto === undefined ? '' : `goto ${rule.goto}`,
+    rule.lookup === undefined && rule.goto === undefined ? 'nop' : '',
     `proto ${UVS_PROTOCOL}`,
   ]
     .filter((part) => part !== '')
@@ -196,19 +222,34 @@ export class Plumbing {
 
     const routes = await this.ourRoutes()
     const rules = await this.ourRules()
-    const localMoves = wanted.has(describe(localRule))
+    const localText = describe(localRule)
+    const localMoved = rules.has(localText)
+    const kernelsRule = await this.kernelsLocalRule()
+    // Somebody has moved the rule of the table local already, as is usual with VRFs: it stays where it is.
+    if (wanted.has(localText) && !localMoved && !kernelsRule) {
+      wanted.delete(localText)
+      wanted.set(describe(landingRule), landingRule)
+    }
+    const localMoves = wanted.has(localText)
     for (const [text, item] of wanted)
       if (item.kind === 'route' && !routes.has(text))
-        await explain(text, this.socket.newRoute(...(await this.routeMessage(item)), exclusive))
+        await explain(
+          text,
+          this.socket.newRoute(...(await this.routeMessage(item)), exclusive),
+        ).catch(ignore('EEXIST'))
     for (const [text, item] of wanted)
       if (item.kind === 'rule' && !rules.has(text))
-        await explain(text, this.socket.newRule(...ruleMessage(item), exclusive))
+        await explain(text, this.socket.newRule(...ruleMessage(item), exclusive)).catch(
+          ignore('EEXIST'),
+        )
     // From here on ours is there: the table local is never without a rule.
-    if (localMoves) await this.deleteKernelsLocalRule()
-    else await this.restoreKernelsLocalRule()
-    for (const [text, message] of rules)
-      if (!wanted.has(text))
-        await explain(`not ${text}`, this.socket.delRule(message.data, message.attrs))
+    if (localMoves && kernelsRule) await this.deleteKernelsLocalRule(kernelsRule)
+    if (!localMoves && localMoved && !kernelsRule) await this.restoreKernelsLocalRule()
+    // First what leads to the device, then what keeps its own packets from being led there again.
+    for (const steering of [true, false])
+      for (const [text, message] of rules)
+        if (!wanted.has(text) && isSteering(message) === steering)
+          await explain(`not ${text}`, this.socket.delRule(message.data, message.attrs))
     for (const [text, message] of routes)
       if (!wanted.has(text))
         await explain(`not ${text}`, this.socket.delRoute(message.data, message.attrs))
@@ -228,10 +269,7 @@ export class Plumbing {
     item: Exclude<PlumbingItem, { kind: 'rule' | 'route' }>,
     text: string,
   ): Promise<void> {
-    if (item.kind === 'sysctl') {
-      writeFileSync(`/proc/sys/net/ipv4/conf/${item.device}/${item.key}`, item.value)
-      return
-    }
+    if (item.kind === 'sysctl') return setSysctl(item, text)
     const index = await this.indexOf(item.device)
     if (item.kind === 'link') {
       const master = item.master === undefined ? undefined : await this.indexOf(item.master)
@@ -331,14 +369,11 @@ export class Plumbing {
     )
   }
 
-  private async deleteKernelsLocalRule(): Promise<void> {
-    const rule = await this.kernelsLocalRule()
-    if (rule)
-      await explain('moving the rule of table local', this.socket.delRule(rule.data, rule.attrs))
+  private async deleteKernelsLocalRule(rule: rt.RuleMessage): Promise<void> {
+    await explain('moving the rule of table local', this.socket.delRule(rule.data, rule.attrs))
   }
 
   private async restoreKernelsLocalRule(): Promise<void> {
-    if (await this.kernelsLocalRule()) return
     await explain(
       'putting the rule of table local back',
       this.socket.newRule(
@@ -350,6 +385,8 @@ export class Plumbing {
   }
 }
 
+/** What rules go on at where the rule of the table local is not ours to move. */
+const landingRule: Rule = { kind: 'rule', preference: Preference.local }
 const localRule: Rule = { kind: 'rule', preference: Preference.local, lookup: Table.local }
 const exclusive = { flags: NLM_F_CREATE_EXCLUSIVE }
 
@@ -369,7 +406,7 @@ function ruleMessage(rule: Rule): [rt.Rule, rt.RuleAttrs] {
       family: AF_INET,
       srcLen: from?.prefixLength ?? 0,
       dstLen: to?.prefixLength ?? 0,
-      action: rule.goto === undefined ? 'toTbl' : 'goto',
+      action: rule.goto !== undefined ? 'goto' : rule.lookup !== undefined ? 'toTbl' : 'nop',
       table: 0,
     },
     {
@@ -408,29 +445,57 @@ function ruleOf({ data, attrs }: rt.RuleMessage): Rule {
     ...(attrs.dportRange
       ? { destinationPorts: [attrs.dportRange.start!, attrs.dportRange.end!] }
       : {}),
-    ...(attrs.goto === undefined
-      ? { lookup: attrs.table ?? data.table ?? 0 }
-      : { goto: attrs.goto }),
+    ...(attrs.goto !== undefined
+      ? { goto: attrs.goto }
+      : isNop(data)
+        ? {}
+        : { lookup: attrs.table ?? data.table ?? 0 }),
   }
 }
 
-/** Settings of the host that stand in the way of forwarding, each in a sentence. */
-export function hostWarnings(): string[] {
-  const warnings: string[] = []
-  const read = (path: string): string | undefined => {
-    try {
-      return readFileSync(`/proc/sys/net/ipv4/${path}`, 'utf8').trim()
-    } catch {
-      return undefined
-    }
+function isNop({ action }: rt.Rule): boolean {
+  return action === 'nop' || action === rt.RuleAction.nop
+}
+
+/** Whether a rule of ours leads packets to the device. */
+function isSteering({ data, attrs }: rt.RuleMessage): boolean {
+  return attrs.goto === undefined && !isNop(data) && attrs.table !== Table.local
+}
+
+function setSysctl(item: PlumbingItem & { kind: 'sysctl' }, text: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/${item.family}/conf/${item.device}/${item.key}`, item.value)
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    // A kernel without IPv6 has nothing to turn off.
+    if (item.family === 'ipv6' && code === 'ENOENT') return
+    const hint = code === 'EROFS' ? '; /proc/sys is read-only in this container' : ''
+    throw new Error(`${text}: ${message}${hint}`, { cause: error })
   }
-  if (read('ip_forward') === '0')
+}
+
+/** A setting under /proc/sys/net/ipv4, undefined if there is none. */
+function readSetting(path: string): string | undefined {
+  try {
+    return readFileSync(`/proc/sys/net/ipv4/${path}`, 'utf8').trim()
+  } catch {
+    return undefined
+  }
+}
+
+/** Settings of the host that stand in the way of forwarding by these drivers, each in a sentence. */
+export function hostWarnings(drivers: readonly string[] = []): string[] {
+  const warnings: string[] = []
+  // The kernel drops what it has matched with a socket before it routes it elsewhere (ip_forward).
+  if (drivers.includes('tun'))
+    for (const protocol of ['tcp', 'udp'])
+      if (readSetting(`${protocol}_early_demux`) === '1' && readSetting('ip_early_demux') === '1')
+        warnings.push(
+          `net.ipv4.${protocol}_early_demux is 1: ${protocol} connections of this machine itself to the masqueraded port of a real server get no answers; clients' are not concerned. To allow them: sysctl -w net.ipv4.${protocol}_early_demux=0`,
+        )
+  if (readSetting('ip_forward') === '0')
     warnings.push(
       'net.ipv4.ip_forward is 0: the kernel routes nothing for uvsd; set it with: sysctl -w net.ipv4.ip_forward=1',
-    )
-  if (read('conf/all/rp_filter') === '1')
-    warnings.push(
-      'net.ipv4.conf.all.rp_filter is 1: the kernel drops what uvsd hands to it; set it with: sysctl -w net.ipv4.conf.all.rp_filter=2',
     )
   return warnings
 }
