@@ -3,6 +3,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_link.h>
+#include <net/if.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -177,6 +178,9 @@ static Napi::Value LinkCreateXdp(const Napi::CallbackInfo& info) {
   int fd = Bpf(BPF_LINK_CREATE, attr);
   if (fd >= 0) return Napi::Number::New(env, fd);
   int error = errno;
+  // The kernel answers EINVAL for an interface that is not there.
+  char name[IF_NAMESIZE];
+  if (error == EINVAL && !if_indextoname(attr.link_create.target_ifindex, name)) error = ENODEV;
   std::string hint = CapabilityHint(error, kCapabilities);
   switch (error) {
     case EBUSY:

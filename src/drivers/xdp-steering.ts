@@ -130,7 +130,7 @@ export class XdpSteering {
       throw error
     }
     this.attached.forEach((one, i) => {
-      one.link.replace(programs[i]!)
+      replaceUnlessGone(one.link, programs[i]!)
       one.program.close()
       one.program = programs[i]!
     })
@@ -210,6 +210,15 @@ function link(
     const fallback = XdpLink.attach(program, interfaceIndex, 'generic')
     warn(`${name}: XDP runs in generic mode, which is slower; native mode: ${message}`)
     return fallback
+  }
+}
+
+/** An interface that was deleted has taken its program along; the others are still to be served. */
+function replaceUnlessGone(link: XdpLink, program: XdpProgram): void {
+  try {
+    link.replace(program)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOLINK') throw error
   }
 }
 
