@@ -14,6 +14,7 @@ import { serveApi, type ApiServer } from '../control/api-server.js'
 import { Names } from '../control/ipvsadm/names.js'
 import { applyRules } from '../control/reconcile.js'
 import { parseRules } from '../control/rules.js'
+import { framesForPorts } from '../drivers/afxdp.js'
 import { MonotonicClock } from '../drivers/monotonic-clock.js'
 import { describe, hostWarnings, Plumbing } from '../kernel/routing/plumbing.js'
 import { RouteFollower } from '../kernel/routing/route-follower.js'
@@ -35,9 +36,9 @@ export interface DaemonOptions {
   failed: (error: Error) => void
 }
 
-/** Frames of a thread: 16,384 of 2 KiB are 32 MiB, of which AF_XDP rings hold most when idle. */
 const FRAME_SIZE = 2048
-const FRAME_COUNT = 16384
+/** Frames of a thread, 32 MiB of them, unless its AF_XDP rings take more. */
+const MIN_FRAME_COUNT = 16384
 
 /** Commands that change what must be brought to the director. */
 const changesSteering: ReadonlySet<Command['op']> = new Set<Command['op']>([
@@ -121,7 +122,7 @@ export class Daemon {
         ports: this.ports.plans,
         kernelPath: this.ports.kernelPath,
         frameSize: FRAME_SIZE,
-        frameCount: FRAME_COUNT,
+        frameCount: Math.max(MIN_FRAME_COUNT, framesForPorts(this.ports.plans.length)),
         maxConnections: options.maxConnections,
         connections: this.connections,
         counters: this.counters,

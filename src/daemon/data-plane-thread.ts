@@ -159,6 +159,7 @@ function openPort(plan: PortPlan): PacketPort {
         mac: parseMac(plan.mac)!,
         mtu: plan.mtu,
         queue: plan.queue,
+        copy: plan.copy,
         pool,
       })
     case 'tun':

@@ -93,6 +93,7 @@ class AfxdpPorts implements PortSet {
           mac: found.mac,
           mtu: found.mtu,
           queue,
+          copy: false,
         })
       }
       this.interfaces.push({ interfaceIndex: found.interfaceIndex, name: found.name, ports })
@@ -102,6 +103,9 @@ class AfxdpPorts implements PortSet {
     this.kernelPath = { port: this.plans.length }
     this.plans.push({ driver: 'tun', interface: this.device })
     this.steering = new XdpSteering(wanted, warn)
+    for (const plan of this.plans)
+      if (plan.driver === 'afxdp')
+        plan.copy = this.steering.modeOf(plan.interfaceIndex) === 'generic'
   }
 
   opened(ports: readonly OpenedPort[]): void {
@@ -127,7 +131,7 @@ class AfxdpPorts implements PortSet {
   }
 
   describe(port: string): Record<string, unknown> {
-    const found = this.interfaces.find(({ name }) => port.startsWith(`afxdp:${name}`))
+    const found = this.interfaces.find(({ name }) => port.split('/')[0] === `afxdp:${name}`)
     return found ? { mode: this.steering.modeOf(found.interfaceIndex) } : {}
   }
 

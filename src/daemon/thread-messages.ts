@@ -46,6 +46,8 @@ export type PortPlan =
       mac: string
       mtu: number
       queue: number
+      /** Forbids zero-copy mode, which generic XDP does not go with. */
+      copy: boolean
     }
   | { driver: 'tun'; interface: string }
   | { driver: 'tap'; interface: string; mac?: string }
