@@ -11,7 +11,7 @@ import { forwardLocally } from './forwarding/local.js'
 import { routeToClient, routeToDestination, TUNNEL_HEADER_BYTES } from './forwarding/route.js'
 import { forwardThroughTunnel } from './forwarding/tunnel.js'
 import type { Packet } from './packet.js'
-import { Reason, type Verdict } from './verdict.js'
+import { Reason, Verdict } from './verdict.js'
 
 /** Below this a path's MTU is not reduced for the tunnel any more (ip_vs_in_icmp). */
 const MIN_TUNNEL_MTU = 68 + TUNNEL_HEADER_BYTES
@@ -130,9 +130,10 @@ export class RelatedIcmp {
       restBe = ipv4.swap32(mtu > MIN_TUNNEL_MTU ? mtu - TUNNEL_HEADER_BYTES : mtu)
     }
     this.traffic.countOut(connection, end - inner)
-    exit.reason = unrelated
     const virtualBe = ipv4.destinationBe(words, inner)
-    return exit.sendError(inner, end - inner, type, code, restBe, virtualBe)
+    const verdict = exit.sendError(inner, end - inner, type, code, restBe, virtualBe)
+    // No way back to the client, or it has had its share of errors.
+    return verdict === Verdict.drop ? exit.drop(unrelated) : verdict
   }
 
   /** Byte offset of the quoted packet's ports, -1 when it has none or they are not there. */

@@ -1,0 +1,103 @@
+import { Director } from '../../src/core/director.js'
+import type { FramePool } from '../../src/port/frame-pool.js'
+import type { DirectorOptions } from '../../src/core/director.js'
+import { reasons, Verdict } from '../../src/core/verdict.js'
+import { packetProblems, packetSummary } from './packets.js'
+
+/**
+ * A director that watches itself: every packet must end in exactly one way, and what leaves must be where
+ * it may be. What breaks a rule is noted in `violations`, with the packet.
+ */
+export class ObservedDirector extends Director {
+  readonly violations: string[] = []
+  /** How packets ended: sent on as themselves, answered with an ICMP error, left to the kernel, gone. */
+  readonly ends = { forwarded: 0, answered: 0, declined: 0, dropped: 0 }
+  /** Packets that the data plane gave up, by reason. */
+  readonly lost: Record<string, number> = {}
+  private readonly pool: FramePool
+  private readonly ready: boolean
+
+  constructor(options: DirectorOptions) {
+    super(options)
+    this.pool = options.pool
+    this.ready = true
+  }
+
+  override countReason(reason: number): void {
+    super.countReason(reason)
+    if (!this.ready) return
+    const name = reasons[reason]!
+    this.lost[name] = (this.lost[name] ?? 0) + 1
+  }
+
+  override process(network: number, available: number, inPort: number): Verdict {
+    const { bytes } = this.pool
+    const before = bytes.slice(network, network + available)
+    const counted = this.countedReasons()
+    let verdict: Verdict
+    try {
+      verdict = super.process(network, available, inPort)
+    } catch (error) {
+      this.note(before, `threw ${(error as Error).stack}`)
+      return Verdict.drop
+    }
+    const newReasons = this.countedReasons() - counted
+    const { ends } = this
+    if (verdict === Verdict.forward) {
+      if (newReasons === 0) ends.forwarded++
+      else ends.answered++
+      if (newReasons > 1) this.note(before, `counted under ${newReasons} reasons`)
+      this.checkForwarded(network, before, newReasons === 1)
+    } else {
+      if (verdict === Verdict.decline) ends.declined++
+      else ends.dropped++
+      if (newReasons !== 1) this.note(before, `not forwarded, ${newReasons} reasons`)
+      if (verdict === Verdict.decline) {
+        const after = bytes.subarray(network, network + available)
+        if (Buffer.compare(before, after) !== 0) this.note(before, 'declined, but changed')
+      }
+    }
+    return verdict
+  }
+
+  private checkForwarded(network: number, before: Uint8Array, isAnswer: boolean): void {
+    const { outOffset, outLength, outHop, pool } = this
+    const start = pool.startOf(network)
+    const out = pool.bytes.slice(outOffset, outOffset + outLength)
+    const fail = (what: string): void => this.note(before, `${what}; out: ${packetSummary(out)}`)
+    if (outOffset % 4 !== 0) fail('the IP header to send is not aligned')
+    if (outOffset - 14 < start || outOffset + outLength > start + pool.frameSize)
+      fail('what is sent leaves its frame')
+    if (outHop === 0) fail('forwarded without a next hop')
+    const problems = packetProblems(out)
+    const isWrong = (problem: string): boolean => /header checksum|length|version/.test(problem)
+    if (isAnswer && (out[9] !== 1 || problems.length > 0))
+      fail(`an answer that is no sound ICMP error: ${problems.join(', ')}`)
+    else if (problems.length > 0 && packetProblems(ownBytes(before)).length === 0)
+      fail(`sound when it came, ${problems.join(', ')} when it left`)
+    else if (
+      problems[0] !== undefined &&
+      isWrong(problems[0]) &&
+      !/UDP|TCP|inner/.test(problems[0])
+    )
+      fail(problems[0])
+  }
+
+  private countedReasons(): number {
+    const { values } = this.counters
+    let sum = 0
+    for (let i = 0; i < reasons.length; i++) sum += values[i]!
+    return sum
+  }
+
+  private note(packet: Uint8Array, what: string): void {
+    if (this.violations.length < 20)
+      this.violations.push(`${what}; in: ${Buffer.from(packet).toString('hex')}`)
+  }
+}
+
+/** The packet without what a link layer padded behind it. */
+function ownBytes(packet: Uint8Array): Uint8Array {
+  const total = packet.length >= 4 ? packet[2]! * 256 + packet[3]! : packet.length
+  return packet.subarray(0, total)
+}
