@@ -82,8 +82,9 @@ run()
 function run(): void {
   while (!stopping) {
     if (Atomics.load(attention, 0) !== 0) readMessages()
-    if (dataPlane.round() > 0) continue
+    const received = dataPlane.round()
     if (routes.hasWanted) say({ kind: 'wanted', neighbours: routes.takeWanted() })
+    if (received > 0) continue
     if (!stopping && Atomics.load(attention, 0) === 0)
       waiter.wait(dataPlane.busy ? BUSY_MS : idleMs())
   }
