@@ -64,7 +64,7 @@ export async function checkForwarding(t: Test, method: Method, driver: Driver): 
       )
   })
 
-  await t.test('200 connections at once, each kept alive for five requests', async (t) => {
+  await t.test('200 connections at once, each kept alive for three requests', async (t) => {
     await nextClient()
     await checkKeepAlive(t, topology, daemon)
   })
@@ -119,7 +119,7 @@ export async function checkForwarding(t: Test, method: Method, driver: Driver): 
   })
 }
 
-/** curl opens 200 connections, for a thousand answers that each take a while, and so keeps all of them busy. */
+/** curl opens 200 connections, for 600 answers that each take a second, and so keeps all of them busy. */
 async function checkKeepAlive(t: Test, topology: Topology, daemon: Daemon): Promise<void> {
   const { client, virtualAddress } = topology
   const service = await serve(topology, daemon, { port: HTTP_PORT })
@@ -127,7 +127,7 @@ async function checkKeepAlive(t: Test, topology: Topology, daemon: Daemon): Prom
     ...['-sS', '--fail', '--max-time', '30', '--no-progress-meter'],
     ...['--parallel', '--parallel-immediate', '--parallel-max', '200'],
     ...['-w', '%{stderr}%{num_connects} %{local_port}\n'],
-    `http://${virtualAddress}/delay/1000?[1-1000]`,
+    `http://${virtualAddress}/delay/1000?[1-600]`,
   ])
   const active = async (): Promise<number[]> =>
     (await uvsadm(daemon, ['-Ln', ...service.split(' ')]))
@@ -144,7 +144,7 @@ async function checkKeepAlive(t: Test, topology: Topology, daemon: Daemon): Prom
   const { stdout, stderr, status } = await result
   t.equal(status, 0, stderr.slice(0, 300))
   const answers = stdout.trimEnd().split('\n')
-  t.equal(answers.length, 1000, 'a thousand answers')
+  t.equal(answers.length, 600, '600 answers')
   const transfers = stderr.trimEnd().split('\n')
   t.equal(sum(transfers.map((line) => Number(line.split(' ')[0]))), 200, '200 connections in all')
   t.equal(new Set(transfers.map((line) => line.split(' ')[1])).size, 200)
