@@ -39,7 +39,11 @@ export function main(args: string[]): number {
   const tun = tunFinding()
   const findings = [
     nodeFinding(),
-    { what: `Linux ${release()}`, answer: 'yes', note: '5.9 or later can attach an XDP program that goes away with its process' } as const,
+    {
+      what: `Linux ${release()}`,
+      answer: 'yes',
+      note: '5.9 or later can attach an XDP program that goes away with its process',
+    } as const,
     addon,
     ...capabilityFindings(),
     afxdp,

@@ -17,6 +17,10 @@ const tools: Record<string, Tool> = {
     summary: 'marking rules of a running director, as iptables -j MARK has them',
     load: () => import('./mark.js'),
   },
+  counters: {
+    summary: 'what has become of the packets: by port, and by reason those not forwarded',
+    load: () => import('./counters.js'),
+  },
   plumbing: {
     summary: 'what a running director has programmed into the kernel for its ports',
     load: () => import('./plumbing.js'),

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { request, type IncomingMessage } from 'node:http'
-import type { Command, ConnectionStatus } from '../core/commands.js'
+import type { Command, ConnectionStatus, Replies } from '../core/commands.js'
 import type { CommandResult, ConnectionFilter } from './api.js'
 import type { Backend } from './ipvsadm/run.js'
 
@@ -29,6 +29,11 @@ export class ApiClient implements Backend {
 
   async status(): Promise<unknown> {
     return this.json('GET', '/v1/status')
+  }
+
+  /** What has become of the packets, by reason. */
+  async counters(): Promise<Replies['get-counters']> {
+    return (await this.json('GET', '/v1/counters')) as Replies['get-counters']
   }
 
   async *connections(filter: ConnectionFilter = {}): AsyncIterable<ConnectionStatus[]> {
