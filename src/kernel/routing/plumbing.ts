@@ -115,18 +115,21 @@ export function tunPlumbing(device: string, steering: Steering): PlumbingItem[] 
   const icmp = new Map<string, Rule>()
   const rules: Rule[] = []
   for (const { protocol, address, port } of steering.virtual) {
+    const ports = portSelector([port, port])
     rules.push(
-      steer({ to: `${address}/32`, protocol, ...(port ? { destinationPorts: [port, port] } : {}) }),
+      steer({ to: `${address}/32`, protocol, ...(ports ? { destinationPorts: ports } : {}) }),
     )
     icmp.set(`to ${address}`, steer({ to: `${address}/32`, protocol: 'icmp' }))
   }
   for (const { protocol, address, port } of steering.replies) {
-    rules.push(steer({ from: `${address}/32`, protocol, ...(port ? { sourcePort: port } : {}) }))
+    const [sourcePort] = portSelector([port, port]) ?? []
+    rules.push(steer({ from: `${address}/32`, protocol, ...(sourcePort ? { sourcePort } : {}) }))
     icmp.set(`from ${address}`, steer({ from: `${address}/32`, protocol: 'icmp' }))
   }
-  for (const { source, destination, protocol, ports, interface: iif } of steering.marks) {
-    const from = selector(source)
-    const to = selector(destination)
+  for (const { source, destination, protocol, interface: iif, ...rule } of steering.marks) {
+    const from = prefixSelector(source)
+    const to = prefixSelector(destination)
+    const ports = rule.ports && portSelector(rule.ports)
     rules.push(
       steer({
         ...(from ? { from } : {}),
@@ -149,9 +152,17 @@ export function tunPlumbing(device: string, steering: Steering): PlumbingItem[] 
 }
 
 /** A prefix as the kernel lists it, undefined for what is no selector: all addresses. */
-function selector(text: string | undefined): string | undefined {
+function prefixSelector(text: string | undefined): string | undefined {
   const prefix = text === undefined ? undefined : parsePrefix(text)
   return prefix === undefined || prefix.prefixLength === 0 ? undefined : formatPrefix(prefix)
+}
+
+/**
+ * A range of ports as the kernel takes it. It has rules neither for port 0 nor for 65535, so what ends there
+ * is led to the director whatever its port, and comes back where it is none of the director's.
+ */
+function portSelector([first, last]: [number, number]): [number, number] | undefined {
+  return last === 0 || last === 65535 ? undefined : [Math.max(first, 1), last]
 }
 
 /** The command of iproute2 or procps that does the same. */
@@ -297,7 +308,9 @@ export class Plumbing {
   }
 
   private async deleteAddress(item: PlumbingItem & { kind: 'address' }): Promise<void> {
-    const index = await this.indexOf(item.device)
+    const index = await this.findIndex(item.device)
+    // A device that was deleted has taken its addresses along.
+    if (index === undefined) return
     const bytes = bytesOf(item.address)
     await explain(
       `not ${describe(item)}`,
@@ -308,10 +321,14 @@ export class Plumbing {
     ).catch(ignore('EADDRNOTAVAIL'))
   }
 
+  private async findIndex(device: string): Promise<number | undefined> {
+    return (await this.interfaces()).find(({ name }) => name === device)?.interfaceIndex
+  }
+
   private async indexOf(device: string): Promise<number> {
-    const found = (await this.interfaces()).find(({ name }) => name === device)
-    if (!found) throw new Error(`there is no interface '${device}'`)
-    return found.interfaceIndex
+    const index = await this.findIndex(device)
+    if (index === undefined) throw new Error(`there is no interface '${device}'`)
+    return index
   }
 
   private async nameOf(index: number | undefined): Promise<string> {
@@ -365,7 +382,12 @@ export class Plumbing {
 
   private async kernelsLocalRule(): Promise<rt.RuleMessage | undefined> {
     return (await this.listRules()).find(
-      ({ attrs }) => (attrs.priority ?? 0) === 0 && attrs.table === Table.local,
+      ({ data, attrs }) =>
+        (attrs.priority ?? 0) === 0 &&
+        attrs.table === Table.local &&
+        data.srcLen === 0 &&
+        data.dstLen === 0 &&
+        Object.keys(attrs).every((name) => unselective.has(name)),
     )
   }
 
@@ -389,6 +411,8 @@ export class Plumbing {
 const landingRule: Rule = { kind: 'rule', preference: Preference.local }
 const localRule: Rule = { kind: 'rule', preference: Preference.local, lookup: Table.local }
 const exclusive = { flags: NLM_F_CREATE_EXCLUSIVE }
+/** Attributes of a rule that are no selectors. */
+const unselective = new Set(['priority', 'table', 'protocol', 'suppressPrefixlen'])
 
 function ignore(code: string) {
   return (error: NodeJS.ErrnoException): void => {
