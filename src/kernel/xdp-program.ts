@@ -9,11 +9,13 @@ import { Helper, XdpAction } from './bpf/objects.js'
  * The XDP program: which frames of an interface belong to the director. Those go to the AF_XDP socket of
  * their queue; all others, and those of a queue without a socket, pass to the kernel's stack.
  *
- * Belonging is: addressed to the interface's own MAC address, IPv4 without a VLAN tag, and
+ * Belonging is: addressed to the interface's own MAC address, IPv4 without a VLAN tag (one that the device
+ * has taken off is not seen: see `ethtool -K DEV rxvlan off`), and
  *  - TCP, UDP or SCTP to a virtual service (its address and port, or its address if it takes any port), or
  *  - the same from a masqueraded real server's address and port, or
  *  - the same matched by a marking rule, or
- *  - an ICMP error about such a packet, in either direction, or about a tunnel with such a packet inside, or
+ *  - an ICMP error about such a packet, in either direction (about the way back of what is marked), or about
+ *    a tunnel with such a packet inside, or
  *  - a fragment whose address and protocol have a service or real server (its port may be in another
  *    fragment), or that a marking rule without ports matches.
  */
