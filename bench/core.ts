@@ -191,4 +191,9 @@ function print(row: Row): void {
   })
 }
 
-main()
+try {
+  main()
+} catch (error) {
+  console.error(`bench: ${(error as Error).message}`)
+  process.exitCode = 1
+}
