@@ -256,7 +256,7 @@ async function endTunnel(lab: Lab, namespace: Namespace, virtualAddress: string)
     // tunnel. So its rule for what is local comes second, after one that sends them to the device.
     await namespace.ip('rule', 'add', 'preference', '10', 'table', 'local')
     await namespace.ip('rule', 'delete', 'preference', '0')
-    const ours = ['preference', '5', 'iif', 'eth0', 'ipproto', 'ipencap', 'table', '4']
+    const ours = ['preference', '5', 'iif', 'eth0', 'ipproto', '4', 'table', '4']
     await namespace.ip('rule', 'add', ...ours)
     await namespace.ip('route', 'add', 'default', 'dev', 'decap0', 'table', '4')
   }
