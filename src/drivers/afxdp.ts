@@ -274,14 +274,19 @@ export class AfxdpPort implements PacketPort {
     if (this.receiving < this.fillFrames) this.refill()
   }
 
-  /** Closes the socket; the frames that the kernel had are the pool's again, sent or not. */
+  /**
+   * Closes the socket; the frames that the kernel had are the pool's again, sent or not, except in zero-copy
+   * mode: closing returns there before the driver has been told to stop, so that the device may still write
+   * into them. They stay out of use.
+   */
   close(): void {
     if (!this.isOpen) return
     this.isOpen = false
     socketsOfPool.get(this.pool)!.delete(this.descriptor)
     this.socket.close()
-    for (let i = 0; i < this.held.length; i++)
-      if (this.held[i] === 1) this.pool.give(i << this.frameShift)
+    if (!this.zeroCopy)
+      for (let i = 0; i < this.held.length; i++)
+        if (this.held[i] === 1) this.pool.give(i << this.frameShift)
     this.held.fill(0)
     this.receiving = 0
     this.sending = 0
