@@ -63,7 +63,7 @@ async function askHolder(path: string): Promise<string | undefined> {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ECONNREFUSED') unlinkSync(path)
     else if (code !== 'ENOENT')
-      throw new Error(`cannot tell whether a uvsd is running: ${path}: ${code}`)
+      throw new Error(`cannot tell whether a uvsd is running: ${path}: ${code}`, { cause: error })
     return undefined
   } finally {
     socket.destroy()
