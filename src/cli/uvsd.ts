@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import { socketPath } from '../control/api.js'
 import { MAX_CONNECTIONS } from '../core/connection-table.js'
-import { Daemon } from '../daemon/daemon.js'
+import { Daemon, readRules } from '../daemon/daemon.js'
 import { checkPorts, parsePortSpec, type PortSpec } from '../daemon/port-spec.js'
 
 const DEFAULT_MAX_CONNECTIONS = 1 << 20
@@ -77,26 +77,32 @@ async function main(args: string[]): Promise<number> {
 
   let end!: (status: number) => void
   const ended = new Promise<number>((resolve) => (end = resolve))
-  // Signals count from the first moment: one that comes while starting ends the start.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => end(0))
-  let daemon: Daemon | undefined
-  process.on('SIGHUP', () => {
-    daemon
-      ?.reload()
-      .then(() => say('rules reloaded'))
-      .catch((error: Error) => say(`the rules stay as they were: ${error.message}`))
-  })
+  let failure: Error | undefined
+  const failed = (error: Error): void => {
+    if (!failure) say(error.message)
+    failure ??= error
+    end(1)
+  }
+  // Whoever reads our messages may be gone before us, which is no reason to end.
+  process.stderr.on('error', () => {})
+  let daemon: Daemon
   try {
-    daemon = await Daemon.start({
-      ...options,
-      warn: say,
-      failed: (error) => {
-        say(error.message)
-        end(1)
-      },
+    // Read while a signal may still end the process at once: nothing has been made yet.
+    const rules = options.rulesFile === undefined ? undefined : await readRules(options.rulesFile)
+    // What nobody foresaw ends the daemon too, but not without cleaning up.
+    process.on('uncaughtException', (error) => {
+      failed(new Error(`a fault of uvsd itself: ${error.stack ?? error.message}`))
     })
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => end(0))
+    const starting = Daemon.start({ ...options, ...(rules && { rules }), warn: say, failed })
+    // Reloads take turns, and the start comes first.
+    let turn: Promise<unknown> = starting.catch(() => {})
+    process.on('SIGHUP', () => {
+      turn = turn.then(() => reload(daemon, options.rulesFile))
+    })
+    daemon = await starting
   } catch (error) {
-    say((error as Error).message)
+    if (error !== failure) say((error as Error).message)
     return 1
   }
   say('ready')
@@ -110,4 +116,17 @@ async function main(args: string[]): Promise<number> {
   return status
 }
 
-process.exitCode = await main(process.argv.slice(2))
+/** Takes the rules file over anew; when there is anything wrong with it, nothing changes. */
+async function reload(daemon: Daemon, rulesFile: string | undefined): Promise<void> {
+  if (rulesFile === undefined)
+    return say('SIGHUP: there is no rules file to reload; --rules names one')
+  try {
+    await daemon.applyRules(await readRules(rulesFile))
+    say('rules reloaded')
+  } catch (error) {
+    say(`the rules stay as they were: ${(error as Error).message}`)
+  }
+}
+
+// Whatever is still under way, a file that never ends or an open request, is over now.
+process.exit(await main(process.argv.slice(2)))

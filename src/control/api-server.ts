@@ -6,9 +6,9 @@ import { dirname } from 'node:path'
 import type { Command, ConnectionStatus, Reply } from '../core/commands.js'
 import {
   checkCommands,
-  executeEach,
   matchesFilter,
   ShapeError,
+  type CommandResult,
   type ConnectionFilter,
 } from './api.js'
 
@@ -16,6 +16,8 @@ import {
 export interface ApiSource {
   /** Carries one command out. Rejects with an IpvsError when it is refused. */
   execute<C extends Command>(command: C): Promise<Reply<C>>
+  /** Carries commands out in order, one result each. */
+  executeAll(commands: Command[]): Promise<CommandResult[]>
   /** Connections in batches; nothing is asked for before the client has taken what came before. */
   connections(filter: ConnectionFilter): AsyncIterable<ConnectionStatus[]>
   /** The daemon's own state as a JSON value. */
@@ -29,6 +31,8 @@ export interface ApiServer {
 
 /** The longest body of a request. */
 export const MAX_BODY_BYTES = 16 * 1024 * 1024
+/** Linux's sockaddr_un, less the terminating zero. */
+const MAX_PATH_BYTES = 107
 /** A client has this long to send its request. */
 const REQUEST_TIMEOUT_MS = 10_000
 /** A client that takes nothing of its answer for so long is cut off. */
@@ -65,7 +69,20 @@ export async function serveApi(path: string, source: ApiSource): Promise<ApiServ
 
 /** Removes a dead socket at the path, or throws when something lives there. */
 async function makeRoomFor(path: string): Promise<void> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
+  // Longer ones would be cut off, without a word.
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES)
+    throw new Error(
+      `${path}: the path of a socket has at most ${MAX_PATH_BYTES} bytes; give a shorter one with --socket`,
+    )
+  // Only /run/uvs is ours to make: of other folders a missing one is a mistake.
+  try {
+    mkdirSync(dirname(path), { mode: 0o755 })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST')
+      throw new Error(`cannot make the API socket ${path}: ${(error as Error).message}`, {
+        cause: error,
+      })
+  }
   const there = lstatSync(path, { throwIfNoEntry: false })
   if (!there) return
   if (!there.isSocket())
@@ -165,7 +182,7 @@ async function commands(
       return send(response, 400, { ...problem('EINVAL', error.message), path: error.path })
     throw error
   }
-  send(response, 200, await executeEach((command) => source.execute(command), list))
+  send(response, 200, await source.executeAll(list))
 }
 
 async function services(

@@ -70,7 +70,12 @@ export class DataPlane {
       if (port.mac) this.portMac.set(halfsOf(port.mac), 3 * i)
     })
     this.kernelPort = options.kernelPath ? options.kernelPath.port : -1
-    if (options.kernelPath?.mac) this.kernelMac.set(halfsOf(options.kernelPath.mac))
+    if (options.kernelPath?.mac) this.setKernelMac(options.kernelPath.mac)
+  }
+
+  /** From now on the kernel's stack has this Ethernet address, 6 bytes. */
+  setKernelMac(mac: Uint8Array): void {
+    this.kernelMac.set(halfsOf(mac))
   }
 
   /** One round over all ports; returns how many packets it received. */

@@ -5,15 +5,22 @@
  */
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import type { Command, ConnectionStatus, Reply } from '../core/commands.js'
+import { setImmediate } from 'node:timers/promises'
+import type { Command, ConnectionStatus } from '../core/commands.js'
 import { ConnectionTable } from '../core/connection-table.js'
 import { CounterRegion, DEFAULT_COUNTER_SLOTS } from '../core/counters.js'
 import { describeConnections } from '../core/describe.js'
-import { executeEach, matchesFilter, type ConnectionFilter } from '../control/api.js'
+import type { RouteUpdate } from '../core/route-table.js'
+import {
+  executeEach,
+  matchesFilter,
+  type CommandResult,
+  type ConnectionFilter,
+} from '../control/api.js'
 import { serveApi, type ApiServer } from '../control/api-server.js'
 import { Names } from '../control/ipvsadm/names.js'
 import { applyRules } from '../control/reconcile.js'
-import { parseRules } from '../control/rules.js'
+import { parseRules, type Rules } from '../control/rules.js'
 import { framesForPorts } from '../drivers/afxdp.js'
 import { MonotonicClock } from '../drivers/monotonic-clock.js'
 import { describe, hostWarnings, Plumbing } from '../kernel/routing/plumbing.js'
@@ -25,8 +32,8 @@ import { DataPlaneThread } from './thread.js'
 
 export interface DaemonOptions {
   ports: PortSpec[]
-  /** An ipvsadm-save file, read at the start and at `reload`. */
-  rulesFile?: string
+  /** What it begins with. */
+  rules?: Rules
   /** Path of the API socket. */
   socket: string
   maxConnections: number
@@ -52,7 +59,7 @@ const changesSteering: ReadonlySet<Command['op']> = new Set<Command['op']>([
   'set-marks',
 ])
 
-/** Connections decoded at a time for a listing, so that the main thread stays responsive. */
+/** Connections looked at in one go for a listing, so that the main thread stays responsive. */
 const LISTING_BATCH = 1024
 
 /** How often steering is worked out anew, for real servers whose last connection has ended since. */
@@ -90,11 +97,8 @@ export class Daemon {
     }
   }
 
-  /** Applies the rules file anew: what differs is changed, connections stay. Throws when it is refused; then nothing has changed. */
-  async reload(): Promise<void> {
-    const { rulesFile } = this.options
-    if (rulesFile === undefined) return
-    const rules = await parseRules(await readFile(rulesFile, 'utf8'), rulesFile, new Names())
+  /** Makes the director have these rules: what differs is changed, connections stay. Throws when it refuses; then nothing has changed. */
+  async applyRules(rules: Rules): Promise<void> {
     await applyRules((commands) => executeEach((one) => this.thread.execute(one), commands), rules)
     await this.steer()
   }
@@ -138,20 +142,18 @@ export class Daemon {
 
     // The devices exist now: what a predecessor left goes, what is wanted before any service comes.
     await this.plumbing.apply(this.ports.plumbing(noSteering, await this.addresses()))
-    this.follower.on('updates', (updates) => this.thread.applyRoutes(updates))
+    this.follower.on('updates', (updates) => this.follow(updates))
     this.follower.on('failed', (error) => this.fail(error))
     this.thread.applyRoutes([
       { op: 'set-ports', ports: await this.ports.reach() },
       ...(await this.follower.snapshot()),
     ])
-    await this.reload()
-    await this.steer()
-    this.steeringTimer = setInterval(
-      () => this.steer().catch((error) => this.fail(error as Error)),
-      STEERING_PERIOD_MS,
-    )
+    if (options.rules) await this.applyRules(options.rules)
+    else await this.steer()
+    this.steeringTimer = setInterval(() => this.steer().catch(() => {}), STEERING_PERIOD_MS)
     this.api = await serveApi(options.socket, {
-      execute: (command) => this.execute(command),
+      execute: (command) => this.thread.execute(command),
+      executeAll: (commands) => this.executeAll(commands),
       connections: (filter) => this.listConnections(filter),
       status: () => this.status(),
     })
@@ -184,14 +186,29 @@ export class Daemon {
     if (!this.stopping) this.options.failed(error)
   }
 
-  private async execute<C extends Command>(command: C): Promise<Reply<C>> {
-    const reply = await this.thread.execute(command)
-    // The answer says that the command is in force, so traffic must find its way first.
-    if (changesSteering.has(command.op)) await this.steer()
-    return reply
+  /** Passes on what the kernel's tables have become, and ends the daemon when its ports are no more. */
+  private follow(updates: RouteUpdate[]): void {
+    this.thread.applyRoutes(updates)
+    if (!updates.some(({ op }) => op === 'links')) return
+    try {
+      const kernelMac = this.ports.follow(this.follower.interfaces)
+      if (kernelMac !== undefined) this.thread.setKernelMac(kernelMac)
+    } catch (error) {
+      this.fail(error as Error)
+    }
   }
 
-  /** Brings the ports' steering and the plumbing up to what the director wants now; calls take turns. */
+  private async executeAll(commands: Command[]): Promise<CommandResult[]> {
+    const results = await executeEach((command) => this.thread.execute(command), commands)
+    // The answer says that the commands are in force, so traffic must find its way first.
+    if (commands.some(({ op }) => changesSteering.has(op))) await this.steer()
+    return results
+  }
+
+  /**
+   * Brings the ports' steering and the plumbing up to what the director wants now; calls take turns. Where
+   * that fails, director and kernel do not agree any more, and the daemon ends.
+   */
   private steer(): Promise<void> {
     const turn = this.steeringDone.then(async () => {
       if (this.stopping) return
@@ -201,7 +218,7 @@ export class Daemon {
       this.thread.setOwnAddresses([...new Set(steering.virtual.map(({ address }) => address))])
       await this.plumbing.apply(this.ports.plumbing(steering, addresses))
     })
-    this.steeringDone = turn.catch(() => {})
+    this.steeringDone = turn.catch((error: Error) => this.fail(error))
     return turn
   }
 
@@ -217,13 +234,15 @@ export class Daemon {
       initialise: false,
     })
     let batch: ConnectionStatus[] = []
+    let seen = 0
     for (const connection of describeConnections(table, this.clock.nowJiffies())) {
       if (matchesFilter(connection, filter)) batch.push(connection)
-      if (batch.length < LISTING_BATCH) continue
+      if (++seen % LISTING_BATCH !== 0) continue
       yield batch
       batch = []
+      await setImmediate()
     }
-    if (batch.length > 0) yield batch
+    yield batch
   }
 
   private async status(): Promise<unknown> {
@@ -241,3 +260,11 @@ export class Daemon {
 }
 
 const noSteering = { virtual: [], replies: [], marks: [] }
+
+/** Reads an ipvsadm-save file. Throws an Error that says what cannot be read, or which line and column is wrong. */
+export async function readRules(file: string): Promise<Rules> {
+  const text = await readFile(file, 'utf8').catch((error: Error) => {
+    throw new Error(`cannot read the rules file ${file}: ${error.message}`, { cause: error })
+  })
+  return parseRules(text, file, new Names())
+}

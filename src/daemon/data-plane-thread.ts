@@ -146,6 +146,8 @@ function handle(message: ToThread): void {
       for (const port of ports) if (port instanceof TapPort) port.setOwnAddresses(addresses)
       return
     }
+    case 'kernel-mac':
+      return dataPlane.setKernelMac(parseMac(message.mac)!)
     case 'stop':
       stopping = true
   }

@@ -1,4 +1,4 @@
-import { mkdirSync, readlinkSync, unlinkSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, readlinkSync, unlinkSync } from 'node:fs'
 import { once } from 'node:events'
 import { connect, createServer, type Server } from 'node:net'
 
@@ -23,6 +23,7 @@ export class InstanceLock {
     const namespace = /\d+/.exec(readlinkSync('/proc/self/ns/net'))![0]
     const path = `${DIRECTORY}/netns-${namespace}.lock`
     mkdirSync(DIRECTORY, { recursive: true, mode: 0o755 })
+    accessSync(DIRECTORY, constants.W_OK)
     const holder = await askHolder(path)
     if (holder !== undefined)
       throw new Error(

@@ -29,6 +29,13 @@ export interface PortSet {
   steer(steering: Steering): void
   /** What the kernel has to be programmed with for it. `addresses` are the machine's own, with their interface. */
   plumbing(steering: Steering, addresses: ReadonlyMap<string, string>): PlumbingItem[]
+  /**
+   * Looks at the interfaces anew, as often as they change. Throws an Error when the ports cannot go on with
+   * what has become of them.
+   *
+   * @returns the Ethernet address behind the kernel path, when that has changed
+   */
+  follow(interfaces: readonly Interface[]): string | undefined
   /** What people want to know of a port beyond its counters. */
   describe(port: string): Record<string, unknown>
   close(): void
@@ -58,6 +65,9 @@ export function openPortSet(
 /** Linux's IFNAMSIZ, less the terminating zero. */
 const MAX_NAME_LENGTH = 15
 
+/** What the loopback has in place of an Ethernet address. */
+const NO_MAC = '00:00:00:00:00:00'
+
 /**
  * AF_XDP sockets on all queues of the interfaces, and behind them a small TUN device by which declined
  * packets, and those whose way leads elsewhere, go back to the kernel's stack.
@@ -66,6 +76,7 @@ class AfxdpPorts implements PortSet {
   readonly plans: PortPlan[]
   readonly kernelPath: { port: number }
   private readonly device: string
+  private deviceIndex = 0
   private readonly steering: XdpSteering
   private readonly interfaces: { interfaceIndex: number; name: string; ports: number[] }[]
 
@@ -80,7 +91,7 @@ class AfxdpPorts implements PortSet {
       const found = find(interfaces, spec.interface)
       if (!found.up)
         throw new Error(`${found.name} is down; bring it up with: ip link set ${found.name} up`)
-      if (found.mac === undefined)
+      if (found.mac === undefined || found.mac === NO_MAC)
         throw new Error(`${found.name} has no Ethernet address: AF_XDP ports need Ethernet`)
       const queues = interfaceQueues(found.name)
       const ports: number[] = []
@@ -111,6 +122,7 @@ class AfxdpPorts implements PortSet {
   opened(ports: readonly OpenedPort[]): void {
     for (const { interfaceIndex, socket } of ports)
       if (socket) this.steering.addSocket(interfaceIndex, socket.queue, socket.descriptor)
+    this.deviceIndex = ports[this.kernelPath.port]!.interfaceIndex
   }
 
   reach(): PortInterfaces[] {
@@ -130,6 +142,18 @@ class AfxdpPorts implements PortSet {
     return [...devicePlumbing(this.device), ...virtualAddresses(this.device, steering, addresses)]
   }
 
+  follow(interfaces: readonly Interface[]): undefined {
+    for (const plan of this.plans)
+      if (plan.driver === 'afxdp') {
+        const { mac } = stillThere(interfaces, plan.interface, plan.interfaceIndex)
+        if (mac !== plan.mac)
+          throw new Error(
+            `${plan.interface} has changed its Ethernet address from ${plan.mac} to ${mac}: start uvsd anew`,
+          )
+      }
+    stillThere(interfaces, this.device, this.deviceIndex)
+  }
+
   describe(port: string): Record<string, unknown> {
     const found = this.interfaces.find(({ name }) => port.split('/')[0] === `afxdp:${name}`)
     return found ? { mode: this.steering.modeOf(found.interfaceIndex) } : {}
@@ -144,12 +168,15 @@ class AfxdpPorts implements PortSet {
 class TunPorts implements PortSet {
   readonly plans: PortPlan[]
   readonly kernelPath = { port: 0 }
+  private deviceIndex = 0
 
   constructor(private readonly device: string) {
     this.plans = [{ driver: 'tun', interface: device }]
   }
 
-  opened(): void {}
+  opened([port]: readonly OpenedPort[]): void {
+    this.deviceIndex = port!.interfaceIndex
+  }
 
   reach(): PortInterfaces[] {
     return [{ port: 0, linkLayer: LinkLayer.ip, interfaces: [] }]
@@ -165,6 +192,10 @@ class TunPorts implements PortSet {
     ]
   }
 
+  follow(interfaces: readonly Interface[]): undefined {
+    stillThere(interfaces, this.device, this.deviceIndex)
+  }
+
   describe(): Record<string, unknown> {
     return {}
   }
@@ -177,6 +208,7 @@ class TapPorts implements PortSet {
   readonly plans: PortPlan[]
   readonly kernelPath: { port: number; mac: string }
   private readonly bridgeIndex: number
+  private deviceIndex = 0
 
   constructor(
     private readonly spec: PortSpec & { driver: 'tap' },
@@ -192,7 +224,9 @@ class TapPorts implements PortSet {
     this.kernelPath = { port: 0, mac: bridge.mac }
   }
 
-  opened(): void {}
+  opened([port]: readonly OpenedPort[]): void {
+    this.deviceIndex = port!.interfaceIndex
+  }
 
   reach(): PortInterfaces[] {
     return [{ port: 0, linkLayer: LinkLayer.ethernet, interfaces: [this.bridgeIndex] }]
@@ -204,11 +238,31 @@ class TapPorts implements PortSet {
     return devicePlumbing(this.spec.interface, { bridge: this.spec.bridge })
   }
 
+  /** A bridge takes the lowest address of its ports, so ours may already have changed it. */
+  follow(interfaces: readonly Interface[]): string | undefined {
+    stillThere(interfaces, this.spec.interface, this.deviceIndex)
+    const { mac } = stillThere(interfaces, this.spec.bridge, this.bridgeIndex)
+    if (mac === undefined || mac === this.kernelPath.mac) return undefined
+    this.kernelPath.mac = mac
+    return mac
+  }
+
   describe(): Record<string, unknown> {
     return { bridge: this.spec.bridge }
   }
 
   close(): void {}
+}
+
+/** The interface that a port was opened on; another of the same name is another. */
+function stillThere(
+  interfaces: readonly Interface[],
+  name: string,
+  interfaceIndex: number,
+): Interface {
+  const found = interfaces.find((one) => one.interfaceIndex === interfaceIndex)
+  if (!found) throw new Error(`${name} is gone from this network namespace: uvsd cannot go on`)
+  return found
 }
 
 function find(interfaces: readonly Interface[], name: string): Interface {

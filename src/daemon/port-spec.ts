@@ -85,8 +85,9 @@ export function checkPorts(specs: readonly PortSpec[]): void {
 
 function checkName(name: string, fail: (why: string) => never): void {
   if (name === '') fail('the interface name is missing')
-  if (name.length > MAX_NAME_LENGTH)
-    fail(`interface name '${name}' is longer than ${MAX_NAME_LENGTH} characters`)
-  if (/[\s/:]/.test(name) || name === '.' || name === '..')
+  if (Buffer.byteLength(name) > MAX_NAME_LENGTH)
+    fail(`interface name '${name}' is longer than ${MAX_NAME_LENGTH} bytes`)
+  // With a % the kernel would make a name of its own of it.
+  if (/[\s/:%]/.test(name) || name === '.' || name === '..')
     fail(`'${name}' cannot be the name of an interface`)
 }

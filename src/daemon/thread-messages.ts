@@ -10,6 +10,8 @@ export type ToThread =
   | { kind: 'routes'; updates: RouteUpdate[] }
   /** IPv4 addresses that a TAP station answers ARP for. */
   | { kind: 'own-addresses'; addresses: string[] }
+  /** The Ethernet address behind the kernel path has changed. */
+  | { kind: 'kernel-mac'; mac: string }
   /** Finish what has been received, transmit it, close the ports, end. */
   | { kind: 'stop' }
 

@@ -49,8 +49,10 @@ export class DataPlaneThread {
       }
     })
     worker.on('error', (error) => {
-      this.end(error)
-      events.failed(error)
+      // Nothing that a packet or a command can cause, so it takes the stack to know what it was.
+      const failure = new Error(`the data-plane thread has failed: ${error.stack ?? error.message}`)
+      this.end(failure)
+      events.failed(failure)
     })
     worker.on('exit', () => this.end(new Error('the data-plane thread has ended')))
   }
@@ -106,6 +108,10 @@ export class DataPlaneThread {
 
   setOwnAddresses(addresses: string[]): void {
     this.post({ kind: 'own-addresses', addresses })
+  }
+
+  setKernelMac(mac: string): void {
+    this.post({ kind: 'kernel-mac', mac })
   }
 
   /** Lets the thread finish what is under way and waits for its end. */

@@ -24,6 +24,7 @@ function directory(t: Test): string {
 function sourceOf(director: InProcess): ApiSource {
   return {
     execute: async (command) => director.harness.execute(command),
+    executeAll: (commands) => director.execute(commands),
     connections: () => director.connections(),
     status: () => ({ ports: [] }),
   }
