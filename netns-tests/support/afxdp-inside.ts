@@ -726,7 +726,7 @@ t.test(
       /^lo: XDP runs in generic mode, which is slower; native mode: .*EOPNOTSUPP/,
     )
     both.close()
-  both.close() // does nothing: its descriptors may be others' by now
+    both.close() // does nothing: its descriptors may be others' by now
     t.notMatch(ip('link', 'show'), /xdp/, 'all detached')
   },
 )
