@@ -114,9 +114,9 @@ class AfxdpPorts implements PortSet {
     this.kernelPath = { port: this.plans.length }
     this.plans.push({ driver: 'tun', interface: this.device })
     this.steering = new XdpSteering(wanted, warn)
-    for (const plan of this.plans)
-      if (plan.driver === 'afxdp')
-        plan.copy = this.steering.modeOf(plan.interfaceIndex) === 'generic'
+    // The sockets share one UMEM, and with it the mode of the first.
+    const copy = wanted.some((one) => this.steering.modeOf(one.interfaceIndex) === 'generic')
+    for (const plan of this.plans) if (plan.driver === 'afxdp') plan.copy = copy
   }
 
   opened(ports: readonly OpenedPort[]): void {
