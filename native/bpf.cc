@@ -152,9 +152,14 @@ static Napi::Value ProgramLoad(const Napi::CallbackInfo& info) {
   attr.insn_cnt = instructions.ByteLength() / sizeof(bpf_insn);
   attr.license = Pointer(license.c_str());
   CopyObjectName(name, attr.prog_name);
-  int fd = Bpf(BPF_PROG_LOAD, attr);
+  // A signal interrupts the verifier, which says EAGAIN and nothing else.
+  constexpr int kMostAttempts = 100;
+  int fd = -1, error = EAGAIN;
+  for (int attempt = 0; fd < 0 && error == EAGAIN && attempt < kMostAttempts; attempt++) {
+    fd = Bpf(BPF_PROG_LOAD, attr);
+    error = errno;
+  }
   if (fd >= 0) return Napi::Number::New(env, fd);
-  int error = errno;
   std::vector<char> log(1 << 20);
   attr.log_level = 1;
   attr.log_buf = Pointer(log.data());

@@ -49,11 +49,14 @@ const STALL_TIMEOUT_MS = 30_000
  */
 export async function serveApi(path: string, source: ApiSource): Promise<ApiServer> {
   await makeRoomFor(path)
-  const server = createServer((request, response) => {
+  const timeouts = {
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    headersTimeout: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: REQUEST_TIMEOUT_MS / 10,
+  }
+  const server = createServer(timeouts, (request, response) => {
     answer(request, response, source).catch((error: unknown) => fault(response, error))
   })
-  server.requestTimeout = REQUEST_TIMEOUT_MS
-  server.headersTimeout = REQUEST_TIMEOUT_MS
   server.maxConnections = 256
   await listen(server, path)
   return {
@@ -120,7 +123,10 @@ async function answer(
   response: ServerResponse,
   source: ApiSource,
 ): Promise<void> {
-  const url = new URL(request.url ?? '/', 'http://uvsd')
+  const target = request.url ?? '/'
+  if (!URL.canParse(target, 'http://uvsd'))
+    return send(response, 400, problem('EINVAL', `'${target}' is no URL; see /v1/status`))
+  const url = new URL(target, 'http://uvsd')
   const endpoint = endpoints[url.pathname]
   if (!endpoint)
     return send(response, 404, problem('ENOENT', `there is no ${url.pathname}; see /v1/status`))

@@ -72,19 +72,29 @@ export function toCommandError(error: unknown): CommandError {
   throw error
 }
 
-/** Carries commands out one after the other; what is refused keeps nothing after it from being tried. */
+/**
+ * Commands handed over before the first of them is answered: so many that the data plane's thread need not
+ * wait for each, and so few that packets do not wait for them.
+ */
+const COMMANDS_AT_ONCE = 64
+
+/**
+ * Carries commands out in order; what is refused keeps nothing after it from being tried.
+ *
+ * @param execute takes commands in the order of its calls
+ */
 export async function executeEach(
   execute: (command: Command) => Promise<unknown>,
   commands: readonly Command[],
 ): Promise<CommandResult[]> {
   const results: CommandResult[] = []
-  for (const command of commands)
-    results.push(
-      await execute(command).then(
-        (reply) => ({ reply }),
-        (error: unknown) => ({ error: toCommandError(error) }),
-      ),
+  const one = (command: Command): Promise<CommandResult> =>
+    execute(command).then(
+      (reply) => ({ reply }),
+      (error: unknown) => ({ error: toCommandError(error) }),
     )
+  for (let i = 0; i < commands.length; i += COMMANDS_AT_ONCE)
+    results.push(...(await Promise.all(commands.slice(i, i + COMMANDS_AT_ONCE).map(one))))
   return results
 }
 

@@ -7,7 +7,7 @@ import type {
   ServiceStatus,
   Timeouts,
 } from '../core/commands.js'
-import type { CommandResult } from './api.js'
+import type { CommandError, CommandResult } from './api.js'
 import { destinationId, serviceId, type Rules, type WantedService } from './rules.js'
 
 /** What a director has, as far as rules files speak of it. */
@@ -108,16 +108,26 @@ export async function applyRules(execute: Execute, wanted: Rules): Promise<numbe
   const before = await listPresent(execute)
   const timeouts = await ask<Timeouts>(execute, { op: 'get-timeouts' })
   const commands = difference(before, wanted)
-  for (const command of commands) {
-    const [result] = await execute([command])
-    if (!result || !('error' in result)) continue
+  const firstRemoval = commands.findIndex(({ op }) => op.startsWith('delete-'))
+  const removals = firstRemoval < 0 ? [] : commands.splice(firstRemoval)
+  for (let i = 0; i < commands.length; i += BATCH) {
+    const batch = commands.slice(i, i + BATCH)
+    const results = await execute(batch)
+    const refused = results.findIndex((result) => 'error' in result)
+    if (refused < 0) continue
     await execute(difference(await listPresent(execute), { services: asWanted(before), timeouts }))
+    const { code, message } = (results[refused] as { error: CommandError }).error
     throw new RulesRefused(
-      `${describe(command)}: ${result.error.message} (${result.error.code}); nothing was changed`,
+      `${describe(batch[refused]!)}: ${message} (${code}); nothing was changed`,
     )
   }
-  return commands.length
+  // What is there can be removed, so nothing is refused any more.
+  await execute(removals)
+  return commands.length + removals.length
 }
+
+/** Additions and changes handed over at a time. */
+const BATCH = 1024
 
 /** Everything that the director has, page by page. */
 export async function listPresent(execute: Execute): Promise<ServiceStatus[]> {

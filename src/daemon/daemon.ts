@@ -8,7 +8,7 @@ import { readFile } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import type { Command, ConnectionStatus } from '../core/commands.js'
 import { ConnectionTable } from '../core/connection-table.js'
-import { CounterRegion, DEFAULT_COUNTER_SLOTS } from '../core/counters.js'
+import { CounterRegion } from '../core/counters.js'
 import { describeConnections } from '../core/describe.js'
 import type { RouteUpdate } from '../core/route-table.js'
 import {
@@ -47,6 +47,9 @@ const FRAME_SIZE = 2048
 /** Frames of a thread, 32 MiB of them, unless its AF_XDP rings take more. */
 const MIN_FRAME_COUNT = 16384
 
+/** Services and destinations that there is room for: 8 MiB of counters, touched as they come. */
+const COUNTER_SLOTS = 65536
+
 /** Commands that change what must be brought to the director. */
 const changesSteering: ReadonlySet<Command['op']> = new Set<Command['op']>([
   'add-service',
@@ -69,7 +72,7 @@ export class Daemon {
   private readonly startedAt = Date.now()
   private readonly clock = new MonotonicClock()
   private readonly connections: SharedArrayBuffer
-  private readonly counters = new SharedArrayBuffer(CounterRegion.bytesFor(DEFAULT_COUNTER_SLOTS))
+  private readonly counters = new SharedArrayBuffer(CounterRegion.bytesFor(COUNTER_SLOTS))
   // In the order in which they are made; `takeDown` knows how far a start has come.
   private lock?: InstanceLock
   private follower!: RouteFollower

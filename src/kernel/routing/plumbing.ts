@@ -212,6 +212,8 @@ const NLM_F_CREATE_EXCLUSIVE = 0x400 | 0x200
 export class Plumbing {
   private readonly socket: RtSocket = openRtnetlink()
   private items: PlumbingItem[] = []
+  /** As of the beginning of the last `apply`: thousands of addresses do not ask again for each. */
+  private interfacesThere: Interface[] = []
 
   /** @param interfaces asked for the interfaces of the moment */
   constructor(private readonly interfaces: () => Promise<Interface[]>) {}
@@ -223,6 +225,7 @@ export class Plumbing {
 
   /** Makes the kernel hold this and nothing else of ours. What is there already stays untouched. */
   async apply(desired: readonly PlumbingItem[]): Promise<void> {
+    this.interfacesThere = await this.interfaces()
     const wanted = new Map(desired.map((item) => [describe(item), item]))
     const present = new Set(this.items.map(describe))
     for (const [text, item] of wanted)
@@ -244,10 +247,9 @@ export class Plumbing {
     const localMoves = wanted.has(localText)
     for (const [text, item] of wanted)
       if (item.kind === 'route' && !routes.has(text))
-        await explain(
-          text,
-          this.socket.newRoute(...(await this.routeMessage(item)), exclusive),
-        ).catch(ignore('EEXIST'))
+        await explain(text, this.socket.newRoute(...this.routeMessage(item), exclusive)).catch(
+          ignore('EEXIST'),
+        )
     for (const [text, item] of wanted)
       if (item.kind === 'rule' && !rules.has(text))
         await explain(text, this.socket.newRule(...ruleMessage(item), exclusive)).catch(
@@ -281,9 +283,9 @@ export class Plumbing {
     text: string,
   ): Promise<void> {
     if (item.kind === 'sysctl') return setSysctl(item, text)
-    const index = await this.indexOf(item.device)
+    const index = this.indexOf(item.device)
     if (item.kind === 'link') {
-      const master = item.master === undefined ? undefined : await this.indexOf(item.master)
+      const master = item.master === undefined ? undefined : this.indexOf(item.master)
       await explain(
         text,
         this.socket.setLink(
@@ -308,7 +310,7 @@ export class Plumbing {
   }
 
   private async deleteAddress(item: PlumbingItem & { kind: 'address' }): Promise<void> {
-    const index = await this.findIndex(item.device)
+    const index = this.findIndex(item.device)
     // A device that was deleted has taken its addresses along.
     if (index === undefined) return
     const bytes = bytesOf(item.address)
@@ -318,28 +320,24 @@ export class Plumbing {
         { family: AF_INET, prefixlen: 32, index },
         { local: bytes, address: bytes },
       ),
-    ).catch(ignore('EADDRNOTAVAIL'))
+    ).catch(ignore('EADDRNOTAVAIL', 'ENODEV'))
   }
 
-  private async findIndex(device: string): Promise<number | undefined> {
-    return (await this.interfaces()).find(({ name }) => name === device)?.interfaceIndex
+  private findIndex(device: string): number | undefined {
+    return this.interfacesThere.find(({ name }) => name === device)?.interfaceIndex
   }
 
-  private async indexOf(device: string): Promise<number> {
-    const index = await this.findIndex(device)
+  private indexOf(device: string): number {
+    const index = this.findIndex(device)
     if (index === undefined) throw new Error(`there is no interface '${device}'`)
     return index
   }
 
-  private async nameOf(index: number | undefined): Promise<string> {
-    return (
-      (await this.interfaces()).find((one) => one.interfaceIndex === index)?.name ?? `#${index}`
-    )
+  private nameOf(index: number | undefined): string {
+    return this.interfacesThere.find((one) => one.interfaceIndex === index)?.name ?? `#${index}`
   }
 
-  private async routeMessage(
-    item: PlumbingItem & { kind: 'route' },
-  ): Promise<[rt.Route, rt.RouteAttrs]> {
+  private routeMessage(item: PlumbingItem & { kind: 'route' }): [rt.Route, rt.RouteAttrs] {
     return [
       {
         family: AF_INET,
@@ -348,7 +346,7 @@ export class Plumbing {
         scope: 'LINK',
         type: 'UNICAST',
       },
-      { table: item.table, oif: await this.indexOf(item.device) },
+      { table: item.table, oif: this.indexOf(item.device) },
     ]
   }
 
@@ -362,7 +360,7 @@ export class Plumbing {
           describe({
             kind: 'route',
             table: message.attrs.table ?? 0,
-            device: await this.nameOf(message.attrs.oif),
+            device: this.nameOf(message.attrs.oif),
           }),
           message,
         )
@@ -414,9 +412,9 @@ const exclusive = { flags: NLM_F_CREATE_EXCLUSIVE }
 /** Attributes of a rule that are no selectors. */
 const unselective = new Set(['priority', 'table', 'protocol', 'suppressPrefixlen'])
 
-function ignore(code: string) {
+function ignore(...codes: string[]) {
   return (error: NodeJS.ErrnoException): void => {
-    if (error.code !== code) throw error
+    if (!codes.includes(error.code ?? '')) throw error
   }
 }
 
