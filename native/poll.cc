@@ -1,8 +1,9 @@
-// Memory, the monotonic clock, wake-ups between threads, and waiting for descriptors.
+// Memory, the monotonic clock, wake-ups between threads, file locks, and waiting for descriptors.
 #include "common.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -79,6 +80,18 @@ static void CloseDescriptor(const Napi::CallbackInfo& info) {
     throw SystemError(info.Env(), error, "close", "closing descriptor " + std::to_string(fd));
 }
 
+// lockFile(fd): false when somebody else has the lock.
+static Napi::Value LockFile(const Napi::CallbackInfo& info) {
+  int fd = IntegerArgument(info, 0, "fd");
+  int result;
+  do result = flock(fd, LOCK_EX | LOCK_NB);
+  while (result < 0 && errno == EINTR);
+  int error = errno;
+  if (result < 0 && error != EWOULDBLOCK)
+    throw SystemError(info.Env(), error, "flock", "locking descriptor " + std::to_string(fd));
+  return Napi::Boolean::New(info.Env(), result == 0);
+}
+
 // wait(descriptors, ready, count, timeoutMs)
 static Napi::Value Wait(const Napi::CallbackInfo& info) {
   constexpr int kMostDescriptors = 256;
@@ -105,5 +118,6 @@ void InitPoll(Napi::Env env, Napi::Object exports) {
   exports.Set("signalEvent", Napi::Function::New<SignalEvent>(env, "signalEvent"));
   exports.Set("clearEvent", Napi::Function::New<ClearEvent>(env, "clearEvent"));
   exports.Set("closeDescriptor", Napi::Function::New<CloseDescriptor>(env, "closeDescriptor"));
+  exports.Set("lockFile", Napi::Function::New<LockFile>(env, "lockFile"));
   exports.Set("wait", Napi::Function::New<Wait>(env, "wait"));
 }

@@ -23,9 +23,10 @@ import { applyRules } from '../control/reconcile.js'
 import { parseRules, type Rules } from '../control/rules.js'
 import { framesForPorts } from '../drivers/afxdp.js'
 import { MonotonicClock } from '../drivers/monotonic-clock.js'
+import type { FileLock } from '../kernel/file-lock.js'
 import { describe, hostWarnings, Plumbing } from '../kernel/routing/plumbing.js'
 import { RouteFollower } from '../kernel/routing/route-follower.js'
-import { InstanceLock } from './instance-lock.js'
+import { lockInstance } from './instance-lock.js'
 import { openPortSet, type PortSet } from './port-set.js'
 import type { PortSpec } from './port-spec.js'
 import { DataPlaneThread } from './thread.js'
@@ -74,7 +75,7 @@ export class Daemon {
   private readonly connections: SharedArrayBuffer
   private readonly counters = new SharedArrayBuffer(CounterRegion.bytesFor(COUNTER_SLOTS))
   // In the order in which they are made; `takeDown` knows how far a start has come.
-  private lock?: InstanceLock
+  private lock?: FileLock
   private follower!: RouteFollower
   private plumbing!: Plumbing
   private ports!: PortSet
@@ -116,9 +117,7 @@ export class Daemon {
     const { options } = this
     for (const warning of hostWarnings(options.ports.map(({ driver }) => driver)))
       options.warn(warning)
-    this.lock = await InstanceLock.take(
-      options.ports.map((port) => `${port.driver}:${port.interface}`),
-    )
+    this.lock = lockInstance(options.ports.map((port) => `${port.driver}:${port.interface}`))
 
     this.follower = await RouteFollower.start()
     this.plumbing = new Plumbing(() => this.follower.readInterfaces())

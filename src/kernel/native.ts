@@ -24,6 +24,8 @@ export interface Native {
   /** Makes it unreadable again. */
   clearEvent(fd: number): void
   closeDescriptor(fd: number): void
+  /** flock(2), exclusive, without waiting: false when somebody else has it. It goes with the last descriptor of this opening. */
+  lockFile(fd: number): boolean
   /**
    * poll(2) for readability. `descriptors` lists them, `ready[i]` becomes revents of each. timeoutMs -1 waits
    * for ever. Returns how many are ready, or -errno (EINTR is 0). At most 256 descriptors. Nothing but a
