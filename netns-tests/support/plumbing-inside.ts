@@ -650,12 +650,15 @@ t.test('a bridge takes a TAP device in', async (t) => {
     socket.socket.close()
   })
   const before = rules('others')
-  await plumbing.apply(devicePlumbing('uvs7', { bridge: 'br7' }))
+  await plumbing.apply(devicePlumbing('uvs7', { bridge: 'br7', mac: 'fe:ff:00:00:00:07' }))
   t.match(ip('link', 'show', 'uvs7'), /UP.* master br7 /)
   t.strictSame(rules('others'), before, 'no rules for that')
-  await t.rejects(plumbing.apply(devicePlumbing('uvs7', { bridge: 'br8' })), {
-    message: /there is no interface 'br8'/,
-  })
+  await t.rejects(
+    plumbing.apply(devicePlumbing('uvs7', { bridge: 'br8', mac: 'fe:ff:00:00:00:07' })),
+    {
+      message: /there is no interface 'br8'/,
+    },
+  )
   await plumbing.apply([{ kind: 'link', device: 'uvs7', mtu: 1400 }])
   t.match(ip('link', 'show', 'uvs7'), /mtu 1400/)
 })

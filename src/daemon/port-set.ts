@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { Steering } from '../core/commands.js'
 import type { PortInterfaces } from '../core/route-table.js'
 import { interfaceQueues } from '../drivers/interface.js'
@@ -10,7 +11,7 @@ import {
 } from '../kernel/routing/plumbing.js'
 import type { Interface } from '../kernel/routing/rtnetlink.js'
 import { LinkLayer } from '../port/packet-port.js'
-import { parseMac } from '../wire/ethernet.js'
+import { formatMac, parseMac } from '../wire/ethernet.js'
 import type { PortSpec } from './port-spec.js'
 import type { OpenedPort, PortPlan, ThreadOptions } from './thread-messages.js'
 
@@ -209,6 +210,8 @@ class TapPorts implements PortSet {
   readonly kernelPath: { port: number; mac: string }
   private readonly bridgeIndex: number
   private deviceIndex = 0
+  /** Of the kernel's side of the device, which nobody speaks to: the highest there is but for its last bytes. */
+  private readonly deviceMac = formatMac(Uint8Array.of(0xfe, 0xff, ...randomBytes(4)))
 
   constructor(
     private readonly spec: PortSpec & { driver: 'tap' },
@@ -235,10 +238,10 @@ class TapPorts implements PortSet {
   steer(): void {}
 
   plumbing(): PlumbingItem[] {
-    return devicePlumbing(this.spec.interface, { bridge: this.spec.bridge })
+    return devicePlumbing(this.spec.interface, { bridge: this.spec.bridge, mac: this.deviceMac })
   }
 
-  /** A bridge takes the lowest address of its ports, so ours may already have changed it. */
+  /** The bridge takes the lowest Ethernet address of its ports, which come and go. */
   follow(interfaces: readonly Interface[]): string | undefined {
     stillThere(interfaces, this.spec.interface, this.deviceIndex)
     const { mac } = stillThere(interfaces, this.spec.bridge, this.bridgeIndex)

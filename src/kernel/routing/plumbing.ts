@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import type { ServiceProtocol, Steering } from '../../core/commands.js'
+import { parseMac } from '../../wire/ethernet.js'
 import { formatPrefix, IpProtocol, parsePrefix } from '../../wire/ipv4.js'
 import {
   addressOf,
@@ -23,7 +24,7 @@ import {
  * Links, addresses and sysctls are only ever set on devices that uvsd itself makes, and go away with them.
  */
 export type PlumbingItem =
-  | { kind: 'link'; device: string; mtu?: number; master?: string }
+  | { kind: 'link'; device: string; mtu?: number; mac?: string; master?: string }
   | { kind: 'sysctl'; device: string; family: 'ipv4' | 'ipv6'; key: string; value: string }
   | { kind: 'address'; device: string; address: string }
   | { kind: 'route'; table: number; device: string }
@@ -59,8 +60,15 @@ const Preference = { fromDevice: 10, steer: 20, local: 30 } as const
  */
 const MAX_SELECTORS = 6
 
-/** What a TUN or TAP device takes to work at all. */
-export function devicePlumbing(device: string, options: { bridge?: string } = {}): PlumbingItem[] {
+/**
+ * What a TUN device takes to work at all, or a TAP device on a bridge. The device has to have the highest
+ * Ethernet address there: a bridge takes the lowest of its ports', and when that comes and goes with uvsd the
+ * machine's neighbours lose it.
+ */
+export function devicePlumbing(
+  device: string,
+  station?: { bridge: string; mac: string },
+): PlumbingItem[] {
   const sysctl = (family: 'ipv4' | 'ipv6', key: string, value: string): PlumbingItem => ({
     kind: 'sysctl',
     device,
@@ -70,7 +78,7 @@ export function devicePlumbing(device: string, options: { bridge?: string } = {}
   })
   // Or the kernel would announce itself there by IPv6 as soon as the device is up.
   const quiet = sysctl('ipv6', 'disable_ipv6', '1')
-  if (options.bridge) return [quiet, { kind: 'link', device, master: options.bridge }]
+  if (station) return [quiet, { kind: 'link', device, mac: station.mac, master: station.bridge }]
   return [
     quiet,
     // What uvsd writes there comes from anywhere, its own virtual addresses included. The kernel goes by the
@@ -172,6 +180,7 @@ export function describe(item: PlumbingItem): string {
       return (
         `ip link set ${item.device} up` +
         (item.mtu ? ` mtu ${item.mtu}` : '') +
+        (item.mac ? ` address ${item.mac}` : '') +
         (item.master ? ` master ${item.master}` : '')
       )
     case 'sysctl':
@@ -292,6 +301,7 @@ export class Plumbing {
           { index, change: { up: true }, flags: { up: true } },
           {
             ...(item.mtu === undefined ? {} : { mtu: item.mtu }),
+            ...(item.mac === undefined ? {} : { address: Buffer.from(parseMac(item.mac)!) }),
             ...(master === undefined ? {} : { master }),
           },
         ),
