@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { askByHttp } from '../../src/lab/http-client.js'
 import type { Namespace } from '../../src/lab/lab.js'
 import { payload } from '../../src/lab/payload.js'
 import { echoClientPath } from '../../src/lab/topology.js'
@@ -31,12 +32,9 @@ export async function whoAnswers(
   requests: number,
   options: { port?: number } = {},
 ): Promise<string[]> {
-  const result = await client.try('curl', [
-    ...['-sS', '--fail', '--max-time', '5', '-H', 'Connection: close'],
-    `http://${address}:${options.port ?? 80}/[1-${requests}]`,
-  ])
-  if (result.stderr !== '') throw new Error(`curl: ${result.stderr.slice(0, 500)}`)
-  return result.stdout.trimEnd().split('\n')
+  const { answers, errors } = await askByHttp(client, address, requests, options)
+  if (errors !== '') throw new Error(`curl: ${errors.slice(0, 500)}`)
+  return answers
 }
 
 /** The answers of the UDP echo, `SERVER TEXT ADDRESS:PORT`, each asked from a socket of its own. */

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { expect, weightsFor, type Expectation } from '../lab/expectation.js'
+import { askByHttp } from '../lab/http-client.js'
 import { endLab, Lab, listLabs } from '../lab/lab.js'
 import {
   buildTopology,
@@ -100,7 +101,7 @@ async function demonstrate(
   await configure(topology, daemon, scheduler, weights)
 
   const http = await lab.step(`send ${requests} HTTP requests, a connection each`, () =>
-    askByHttp(topology, requests),
+    askServers(topology, requests),
   )
   const datagrams = Math.min(requests, 2 * servers)
   const udp = await lab.step(`send ${datagrams} UDP datagrams, a socket each`, () =>
@@ -170,16 +171,12 @@ function virtualEchoPort({ method }: Topology): number {
   return method === 'nat' ? 5353 : ECHO_PORT
 }
 
-/** Which server answered each request. One curl for all of them; each on a connection of its own. */
-async function askByHttp(topology: Topology, requests: number): Promise<string[]> {
-  const url = `http://${topology.virtualAddress}:${HTTP_PORT}/[1-${requests}]`
-  const result = await topology.client.try(
-    'curl',
-    ['-sS', '--fail', '--max-time', '10', '-H', 'Connection: close', url],
-    { timeoutMs: 600_000 },
-  )
-  const answers = result.stdout.split('\n').slice(0, -1)
-  if (answers.length === 0) throw new Error(`no answer: ${firstLines(result.stderr, 3)}`)
+/** Which server answered each request. */
+async function askServers(topology: Topology, requests: number): Promise<string[]> {
+  const { answers, errors } = await askByHttp(topology.client, topology.virtualAddress, requests, {
+    port: HTTP_PORT,
+  })
+  if (answers.length === 0) throw new Error(`no answer: ${firstLines(errors, 3)}`)
   return answers
 }
 
