@@ -1,7 +1,6 @@
 // A killed uvsd leaves nothing that stands in its successor's way, and only one serves an interface.
 import { writeFileSync } from 'node:fs'
 import t from 'tap'
-import type { Namespace } from '../src/lab/lab.js'
 import { sleep } from '../src/lab/process.js'
 import {
   HTTP_PORT,
@@ -13,6 +12,7 @@ import {
   type Topology,
 } from '../src/lab/topology.js'
 import { build, skip } from './support/director.js'
+import { kernelState } from './support/kernel-state.js'
 import { becomeClient, tally, whoAnswers } from './support/traffic.js'
 
 t.setTimeout(180_000)
@@ -99,35 +99,4 @@ function writeRules({ lab, virtualAddress, servers, forwardingOption }: Topology
   )
   writeFileSync(file, [`-A ${service} -s rr`, ...lines, ''].join('\n'))
   return file
-}
-
-/** What a daemon could leave behind in the kernel: devices, programs, addresses, routes, rules. */
-async function kernelState(director: Namespace): Promise<Record<string, string[]>> {
-  const links = JSON.parse(await director.ip('-json', '-details', 'link', 'show')) as {
-    ifname: string
-    master?: string
-    operstate: string
-    xdp?: { mode: number }
-  }[]
-  const lines = (text: string): string[] =>
-    text
-      .split('\n')
-      .map((line) => line.trimEnd())
-      .filter((line) => line !== '')
-      .sort()
-  const addresses = JSON.parse(await director.ip('-json', 'address', 'show')) as {
-    ifname: string
-    addr_info: { local: string; prefixlen: number }[]
-  }[]
-  return {
-    links: links.map(
-      ({ ifname, master, operstate, xdp }) =>
-        `${ifname} master ${master ?? 'none'} ${operstate} xdp ${xdp?.mode ?? 'none'}`,
-    ),
-    addresses: addresses.flatMap(({ ifname, addr_info }) =>
-      addr_info.map(({ local, prefixlen }) => `${ifname} ${local}/${prefixlen}`),
-    ),
-    routes: lines(await director.ip('route', 'show', 'table', 'all')),
-    rules: lines(await director.ip('rule', 'show')),
-  }
 }
