@@ -260,9 +260,12 @@ async function readBody(request: IncomingMessage): Promise<string | undefined> {
   let length = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     length += chunk.length
-    if (length > MAX_BODY_BYTES) return undefined
-    chunks.push(chunk)
+    // Read on, or the hang-up reaches the client before the answer; but not for ever.
+    if (length > 4 * MAX_BODY_BYTES) return undefined
+    if (length > MAX_BODY_BYTES) chunks.length = 0
+    else chunks.push(chunk)
   }
+  if (length > MAX_BODY_BYTES) return undefined
   return Buffer.concat(chunks).toString('utf8')
 }
 
