@@ -188,7 +188,7 @@ t.test('starting', { skip }, async (t) => {
     while (both.every((one) => one.exitStatus === undefined)) await sleep(20)
     const [loser, winner] =
       both[0]!.exitStatus === undefined ? [both[1]!, both[0]!] : [both[0]!, both[1]!]
-    t.match(loser.output, /another uvsd is running in this network namespace \(process \d+, ports /)
+    t.match(loser.output, /another uvsd is running in this network namespace \(/)
     await winner.waitForLine(ready)
     const elsewhere = machine.start(tun, { namespace: machine.other })
     t.equal(await elsewhere.waitForExit(), 1)
@@ -351,10 +351,10 @@ t.test('running, on AF_XDP', { skip }, async (t) => {
       const socket = connect(daemon.socketPath)
       let answer = ''
       socket.setEncoding('latin1').on('data', (chunk: string) => (answer += chunk))
-      // It may hang up before it has read everything.
+      // It may hang up before it has read everything, which `once` would take for a failure.
       socket.on('error', () => undefined)
       socket.end(bytes, 'latin1')
-      await once(socket, 'close')
+      await new Promise((resolve) => socket.on('close', resolve))
       return answer
     }
     t.match(await raw('\0\xff\r\n\r\n'), /^HTTP\/1.1 400/)
