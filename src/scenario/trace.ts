@@ -1,0 +1,49 @@
+import type { Side } from './scenario.js'
+
+/** One IP packet that left the director. */
+export interface SentPacket {
+  side: Side
+  /** The next hop's Ethernet address, `02:00:0a:02:00:03`. */
+  dmac: string
+  /** The whole IP packet in hex. */
+  ip: string
+}
+
+/** What became of a packet. */
+export interface PacketRecord {
+  line: number
+  out: SentPacket[]
+  /** The packet went on to the director's own stack; `out` is then empty. */
+  declined: boolean
+}
+
+/** What an ipvsadm command answered. */
+export interface IpvsadmRecord {
+  line: number
+  exit: number
+  stdout: string
+  stderr: string
+}
+
+/** An entry of `ipvsadm -L -n -c`. */
+export interface ConnectionRecord {
+  pro: string
+  /** Seconds left, rounded. */
+  expire: number
+  state: string
+  source: string
+  virtual: string
+  destination: string
+}
+
+/** What is there when the scenario has ended. */
+export interface EndRecord {
+  end: true
+  /** `ipvsadm -L -n --stats --exact`. */
+  services: string
+  /** Sorted. */
+  connections: ConnectionRecord[]
+}
+
+export type TraceRecord = PacketRecord | IpvsadmRecord | EndRecord
+export type Trace = TraceRecord[]
