@@ -17,6 +17,10 @@ const tools: Record<string, Tool> = {
     summary: 'marking rules of a running director, as iptables -j MARK has them',
     load: () => import('./mark.js'),
   },
+  sysctl: {
+    summary: 'settings of a running director: net.ipv4.vs.*, as sysctl has them',
+    load: () => import('./sysctl.js'),
+  },
   counters: {
     summary: 'what has become of the packets: by port, and by reason those not forwarded',
     load: () => import('./counters.js'),

@@ -1,7 +1,10 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
 import { socketPath } from '../control/api.js'
+import { parseSetting } from '../control/sysctl.js'
+import type { Command } from '../core/commands.js'
 import { MAX_CONNECTIONS } from '../core/connection-table.js'
+import { defaultSettings, settingKind, writeSetting } from '../core/settings.js'
 import { Daemon, readRules } from '../daemon/daemon.js'
 import { checkPorts, parsePortSpec, type PortSpec } from '../daemon/port-spec.js'
 
@@ -15,6 +18,7 @@ Usage: uvsd --port SPEC [--port SPEC…] [OPTION…]
   --port tun:NAME                             a TUN device that uvsd makes and leads its traffic into
   --port tap:NAME,bridge=BRIDGE[,mac=MAC]     a TAP device: a station of its own on the bridge
   --rules FILE             an ipvsadm-save file, applied at the start and anew at SIGHUP
+  --sysctl KEY=VALUE       a setting, as net.ipv4.vs.expire_nodest_conn=1; more than one may be given
   --socket PATH            the API socket, for uvsadm (default $UVS_SOCKET or ${socketPath()})
   --connections N          room in the connection table, 1 to ${MAX_CONNECTIONS} (default ${DEFAULT_MAX_CONNECTIONS})
   --help
@@ -27,6 +31,7 @@ rules: connections stay, and a file with a mistake changes nothing. Needs root.
 interface Options {
   ports: PortSpec[]
   rulesFile?: string
+  settings: Extract<Command, { op: 'set-setting' }>[]
   socket: string
   maxConnections: number
 }
@@ -39,6 +44,7 @@ function parseOptions(args: string[]): Options | 'help' {
     options: {
       port: { type: 'string', multiple: true, default: [] },
       rules: { type: 'string' },
+      sysctl: { type: 'string', multiple: true, default: [] },
       socket: { type: 'string' },
       connections: { type: 'string', default: String(DEFAULT_MAX_CONNECTIONS) },
       help: { type: 'boolean', short: 'h', default: false },
@@ -54,10 +60,18 @@ function parseOptions(args: string[]): Options | 'help' {
     )
   return {
     ports,
+    settings: values.sysctl.map(readSetting),
     socket: socketPath(values.socket),
     maxConnections,
     ...(values.rules === undefined ? {} : { rulesFile: values.rules }),
   }
+}
+
+/** Reads `--sysctl`, so that a mistake ends uvsd before anything has been made. */
+function readSetting(text: string): Extract<Command, { op: 'set-setting' }> {
+  const command = parseSetting(text)
+  writeSetting(defaultSettings(), settingKind(command.name), command.value)
+  return command
 }
 
 async function main(args: string[]): Promise<number> {

@@ -173,6 +173,23 @@ function checkCommand(value: unknown, path: string): Command {
           checkMarkRule(rule, `${at('rules')}[${i}]`),
         ),
       }
+    case 'get-settings':
+      only(fields, path, ['op', 'names'])
+      return fields['names'] === undefined
+        ? { op }
+        : {
+            op,
+            names: array(fields['names'], at('names')).map((name, i) =>
+              string(name, `${at('names')}[${i}]`),
+            ),
+          }
+    case 'set-setting':
+      only(fields, path, ['op', 'name', 'value'])
+      return {
+        op,
+        name: string(fields['name'], at('name')),
+        value: string(fields['value'], at('value')),
+      }
     case 'flush':
     case 'get-timeouts':
     case 'list-marks':

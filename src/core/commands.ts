@@ -92,6 +92,10 @@ export type Command =
   /** What must reach the director: see Steering. */
   | { op: 'get-steering' }
   | { op: 'get-counters' }
+  /** Settings of net.ipv4.vs by the kernel's names, all or those named; see settings.ts. */
+  | { op: 'get-settings'; names?: string[] }
+  /** What writing the text to the setting's file under /proc/sys/net/ipv4/vs does. */
+  | { op: 'set-setting'; name: string; value: string }
 
 export interface Counters {
   connections: number
@@ -157,6 +161,8 @@ export interface Replies {
   'list-services': { services: ServiceStatus[]; total: number; tableSize: number }
   'list-marks': MarkRule[]
   'get-steering': Steering
+  /** Values as reading the file gives them, by name. */
+  'get-settings': Record<string, string>
   'get-counters': { reasons: Record<string, number>; connections: number; total: Counters }
 }
 export type Reply<C extends Command> = C['op'] extends keyof Replies ? Replies[C['op']] : null
@@ -165,7 +171,15 @@ export type Reply<C extends Command> = C['op'] extends keyof Replies ? Replies[C
 export class IpvsError extends Error {
   constructor(
     readonly code:
-      'EEXIST' | 'ESRCH' | 'ENOENT' | 'EINVAL' | 'ERANGE' | 'ENOMEM' | 'EAFNOSUPPORT' | 'ENOTSUP',
+      | 'EACCES'
+      | 'EEXIST'
+      | 'ESRCH'
+      | 'ENOENT'
+      | 'EINVAL'
+      | 'ERANGE'
+      | 'ENOMEM'
+      | 'EAFNOSUPPORT'
+      | 'ENOTSUP',
     message: string,
   ) {
     super(message)

@@ -38,6 +38,13 @@ import type { Protocols } from './protocols/index.js'
 import { schedulers } from './schedulers/index.js'
 import type { SchedulerKind } from './schedulers/scheduler.js'
 import { Service, type ServiceRegistry } from './service.js'
+import {
+  formatSetting,
+  settingKind,
+  settingTable,
+  writeSetting,
+  type Settings,
+} from './settings.js'
 
 const MAX_MARK = 0xffffffff
 const MAX_INT = 0x7fffffff
@@ -61,6 +68,7 @@ export class Configuration {
     private readonly estimator: Estimator,
     private readonly protocols: Protocols,
     private readonly marks: MarkRules,
+    private readonly settings: Settings,
   ) {
     estimator.start(counters.total)
   }
@@ -102,6 +110,11 @@ export class Configuration {
         return [...this.marks.list]
       case 'get-steering':
         return this.steering()
+      case 'get-settings':
+        return this.getSettings(command.names)
+      case 'set-setting':
+        writeSetting(this.settings, settingKind(command.name), command.value)
+        return null
       case 'get-counters':
         return {
           reasons: this.counters.reasons(),
@@ -292,6 +305,11 @@ export class Configuration {
   private zeroSlot(slot: number): void {
     this.counters.zero(slot)
     this.estimator.zero(slot)
+  }
+
+  private getSettings(names: readonly string[] | undefined): Replies['get-settings'] {
+    const kinds = names ? names.map(settingKind) : settingTable
+    return Object.fromEntries(kinds.map((kind) => [kind.name, formatSetting(this.settings, kind)]))
   }
 
   // -- listings

@@ -119,6 +119,7 @@ export class Director {
       this.estimator,
       protocols,
       this.marks,
+      this.settings,
     )
     this.traffic = new Traffic(this.connections, this.counters)
     const limiter = new IcmpLimiter(this.settings, now)
@@ -249,7 +250,7 @@ export class Director {
         connections.touch(connection, timeout)
         return this.forwardRequest(connection, destination)
       }
-      if (!this.settings.expireNoDestinationConnections)
+      if (this.settings.expireNoDestinationConnections === 0)
         return exit.drop(Reason['destination-unavailable'])
     }
     const verdict = this.processNew(tcpFlags)
@@ -306,7 +307,7 @@ export class Director {
   private isToBeReplaced(connection: number, destination: Destination): boolean {
     const { settings, table } = this
     if (settings.connectionReuseMode === 0) return false
-    if (settings.expireNoDestinationConnections && destination.weight === 0) return true
+    if (settings.expireNoDestinationConnections !== 0 && destination.weight === 0) return true
     const line = connection * LINE_WORDS
     if (table.words[line + W.control] !== 0) return false
     const state = table.bytes[connection * LINE_BYTES + B.state]!
@@ -368,7 +369,7 @@ export class Director {
 
   private beginsConnection(tcpFlags: number): boolean {
     if ((tcpFlags & tcp.TcpFlag.rst) !== 0) return false
-    return this.settings.sloppyTcp || (tcpFlags & tcp.TcpFlag.syn) !== 0
+    return this.settings.sloppyTcp !== 0 || (tcpFlags & tcp.TcpFlag.syn) !== 0
   }
 
   /** @returns the new connection, or 0 with the verdict in `exit` */

@@ -82,7 +82,7 @@ export class Templates {
 
   private isUsable(destination: Destination): boolean {
     if (!destination.available) return false
-    return !this.settings.expireQuiescentTemplates || destination.weight > 0
+    return this.settings.expireQuiescentTemplates === 0 || destination.weight > 0
   }
 
   /** Nothing follows the template any more; it stays as long as it controls connections (ip_vs_check_template). */

@@ -35,6 +35,7 @@ export interface DaemonOptions {
   ports: PortSpec[]
   /** What it begins with. */
   rules?: Rules
+  settings: Extract<Command, { op: 'set-setting' }>[]
   /** Path of the API socket. */
   socket: string
   maxConnections: number
@@ -150,6 +151,7 @@ export class Daemon {
       { op: 'set-ports', ports: await this.ports.reach() },
       ...(await this.follower.snapshot()),
     ])
+    for (const setting of options.settings) await this.thread.execute(setting)
     if (options.rules) await this.applyRules(options.rules)
     else await this.steer()
     this.steeringTimer = setInterval(() => this.steer().catch(() => {}), STEERING_PERIOD_MS)

@@ -187,7 +187,7 @@ t.test('a removed destination', (t) => {
   })
   t.test('ends its connections if expire_nodest_conn says so, and others take over', (t) => {
     const h = masquerading()
-    h.director.settings.expireNoDestinationConnections = true
+    h.director.settings.expireNoDestinationConnections = 1
     up(h, 'S')
     h.deleteDestination(tcpService(), `${SERVER}:80`)
     h.addDestination(tcpService(), '10.0.0.3:80')

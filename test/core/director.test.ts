@@ -150,7 +150,7 @@ t.test('tunneling puts an outer header before the packet, with its TOS, TTL and 
 })
 
 t.test('without path MTU discovery the outer header never has DF', (t) => {
-  const h = new Harness({ settings: { pathMtuDiscovery: false } })
+  const h = new Harness({ settings: { pathMtuDiscovery: 0 } })
   h.addService(tcpService())
   h.addDestination(tcpService(), SERVER, { forwarding: 'tunnel' })
   const out = h.send(tcpPacket({ ...request, flags: 'S' })).packet!

@@ -92,7 +92,7 @@ t.test('a template follows weight 0, but not if expire_quiescent_template is set
   t.equal(server(h, '198.51.100.7'), 1)
   h.editDestination(tcpService(), '10.0.0.1:80', { weight: 0 })
   t.equal(server(h, '198.51.100.7'), 1)
-  h.director.settings.expireQuiescentTemplates = true
+  h.director.settings.expireQuiescentTemplates = 1
   t.equal(server(h, '198.51.100.7'), 2)
   t.strictSame(templates(h), [
     'TCP 01:40 NONE 198.51.100.7:0 192.0.2.1:65535 10.0.0.1:65535',

@@ -78,7 +78,7 @@ export function routeToDestination(
     packet.totalBytes > mtu &&
     dontFragment(halfs, packet.network) &&
     packet.protocol !== IpProtocol.icmp &&
-    (!isTunnel || exit.settings.pathMtuDiscovery)
+    (!isTunnel || exit.settings.pathMtuDiscovery !== 0)
   ) {
     tooBig(exit, packet, mtu, virtualBe)
     return NO_HOP

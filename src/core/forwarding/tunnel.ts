@@ -27,7 +27,7 @@ export function forwardThroughTunnel(
   const inner = packet.network
   const length = packet.totalBytes + TUNNEL_HEADER_BYTES
   const fragmentBe =
-    exit.settings.pathMtuDiscovery && ipv4.dontFragment(halfs, inner)
+    exit.settings.pathMtuDiscovery !== 0 && ipv4.dontFragment(halfs, inner)
       ? ipv4.FragmentBe.dontFragment
       : 0
   ipv4.writeHeader(
