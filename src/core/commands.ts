@@ -30,7 +30,7 @@ export interface ServiceOptions {
 
 export interface DestinationKey {
   address: string
-  /** 0 takes the service's port (any port for services on port 0 and marks). */
+  /** 0 leaves connections the port that they came to. */
   port: number
 }
 

@@ -12,6 +12,7 @@ import {
 import {
   IpvsError,
   type Command,
+  type Counters,
   type DestinationKey,
   type DestinationOptions,
   type DestinationStatus,
@@ -23,34 +24,34 @@ import {
   type ServiceStatus,
   type Steering,
 } from './commands.js'
+import type { Connections } from './connections.js'
 import type { ConnectionTable } from './connection-table.js'
 import type { CounterRegion } from './counters.js'
-import {
-  Destination,
-  type DestinationSlots,
-  forwardingFlag,
-  TRASH_PERIOD_SECONDS,
-} from './destination.js'
+import { Destination, type DestinationSlots, forwardingFlag } from './destination.js'
+import type { Defence } from './defence.js'
 import type { Estimator } from './estimator.js'
 import type { MarkRules } from './marks.js'
 import { protocolNumber } from './protocol-names.js'
 import type { Protocols } from './protocols/index.js'
 import { schedulers } from './schedulers/index.js'
 import type { SchedulerKind } from './schedulers/scheduler.js'
-import { Service, type ServiceRegistry } from './service.js'
+import { isFtp, Service, type ServiceRegistry } from './service.js'
 import {
   formatSetting,
   settingKind,
   settingTable,
   writeSetting,
+  type SettingKind,
   type Settings,
 } from './settings.js'
 
 const MAX_MARK = 0xffffffff
 const MAX_INT = 0x7fffffff
 
-/** How many removed destinations may wait in the trash between two sweeps, for the interval see destination.ts. */
-export const TRASH_PERIOD_JIFFIES = TRASH_PERIOD_SECONDS * JIFFIES_PER_SECOND
+/** A removed destination that no connection uses is kept so long at least (IP_VS_DEST_TRASH_PERIOD). */
+const TRASH_PERIOD_JIFFIES = 120 * JIFFIES_PER_SECOND
+/** The trash is looked through so often, from the first destination in it on. */
+const SWEEP_PERIOD_JIFFIES = TRASH_PERIOD_JIFFIES / 2
 
 /**
  * What a director is set up to do, and the commands that change and show it. Commands are refused as the
@@ -59,6 +60,10 @@ export const TRASH_PERIOD_JIFFIES = TRASH_PERIOD_SECONDS * JIFFIES_PER_SECOND
 export class Configuration {
   /** Removed destinations, kept for their connections and counts (ip_vs_ctl.c's dest_trash). */
   private readonly trash: Destination[] = []
+  private nextSweep = 0
+  /** When connections of removed destinations end, undefined when none were removed (expire_nodest_conn). */
+  private dropUnavailableAt: number | undefined
+  private now: number
 
   constructor(
     private readonly services: ServiceRegistry,
@@ -69,7 +74,10 @@ export class Configuration {
     private readonly protocols: Protocols,
     private readonly marks: MarkRules,
     private readonly settings: Settings,
+    private readonly defence: Defence,
+    private readonly connections: Connections,
   ) {
+    this.now = connections.now
     estimator.start(counters.total)
   }
 
@@ -113,22 +121,32 @@ export class Configuration {
       case 'get-settings':
         return this.getSettings(command.names)
       case 'set-setting':
-        writeSetting(this.settings, settingKind(command.name), command.value)
+        this.setSetting(settingKind(command.name), command.value)
         return null
       case 'get-counters':
         return {
           reasons: this.counters.reasons(),
           connections: this.table.count,
-          total: this.counters.counters(this.counters.total),
+          total: this.countersOf(this.counters.total),
         }
     }
   }
 
-  /**
-   * Frees destinations in the trash that no connection has used for a sweep's interval at least; to be
-   * called every TRASH_PERIOD_JIFFIES.
-   */
-  sweepTrash(now: number): void {
+  /** Sets the time and does what is due: to be called before any packet or command of that time. */
+  advance(now: number): void {
+    this.now = now
+    if (this.dropUnavailableAt !== undefined && ((now - this.dropUnavailableAt) | 0) >= 0) {
+      this.dropUnavailableAt = undefined
+      this.connections.dropUnavailable()
+    }
+    if (this.trash.length > 0 && ((now - this.nextSweep) | 0) >= 0) {
+      this.nextSweep = (now + SWEEP_PERIOD_JIFFIES) | 0
+      this.sweepTrash(now)
+    }
+  }
+
+  /** Frees destinations in the trash that no connection has used for their period (ip_vs_dest_trash_expire). */
+  private sweepTrash(now: number): void {
     for (let i = this.trash.length - 1; i >= 0; i--) {
       const destination = this.trash[i]!
       if (destination.references > 0) {
@@ -199,7 +217,7 @@ export class Configuration {
     options: DestinationOptions,
   ): null {
     const service = this.service(serviceKey)
-    const { addressBe, portBe } = parseDestinationKey(service, key)
+    const { addressBe, portBe } = parseDestinationKey(key)
     checkDestinationOptions(options)
     if (find(service, addressBe, portBe))
       throw new IpvsError(
@@ -242,7 +260,7 @@ export class Configuration {
 
   /** @throws IpvsError ENOENT when the service has no such destination */
   private destination(service: Service, key: DestinationKey): Destination {
-    const { addressBe, portBe } = parseDestinationKey(service, key)
+    const { addressBe, portBe } = parseDestinationKey(key)
     const destination = find(service, addressBe, portBe)
     if (!destination)
       throw new IpvsError(
@@ -260,7 +278,10 @@ export class Configuration {
     service.scheduler.removed?.(destination, index)
     this.estimator.stop(destination.counters)
     destination.idleSinceJiffies = undefined
+    if (this.trash.length === 0) this.nextSweep = (this.now + SWEEP_PERIOD_JIFFIES) | 0
     this.trash.push(destination)
+    if (this.settings.expireNoDestinationConnections !== 0)
+      this.dropUnavailableAt ??= (this.now + 1) | 0
   }
 
   /**
@@ -303,8 +324,26 @@ export class Configuration {
   }
 
   private zeroSlot(slot: number): void {
-    this.counters.zero(slot)
-    this.estimator.zero(slot)
+    this.estimator.zero(slot, this.settings.runEstimation === 0)
+  }
+
+  /** What has been counted, which run_estimation 0 leaves as it was summed up last. */
+  private countersOf(slot: number): Counters {
+    return this.settings.runEstimation === 0
+      ? this.estimator.sampled(slot)
+      : this.counters.counters(slot)
+  }
+
+  private setSetting(kind: SettingKind, value: string): void {
+    const { settings } = this
+    const { dropEntry, dropPacket, secureTcp } = settings
+    writeSetting(settings, kind, value)
+    // As in the kernel, writing what is there already is no change.
+    const isModeChanged =
+      dropEntry !== settings.dropEntry ||
+      dropPacket !== settings.dropPacket ||
+      secureTcp !== settings.secureTcp
+    if (isModeChanged) this.defence.update()
   }
 
   private getSettings(names: readonly string[] | undefined): Replies['get-settings'] {
@@ -333,7 +372,7 @@ export class Configuration {
     return {
       service: service.key,
       options: service.options,
-      counters: this.counters.counters(service.counters),
+      counters: this.countersOf(service.counters),
       rates: this.counters.rates(service.counters),
       destinations: service.destinations.map((destination) => this.destinationStatus(destination)),
     }
@@ -351,7 +390,7 @@ export class Configuration {
       inactiveConnections: destination.inactiveConnections,
       persistentConnections: destination.persistentConnections,
       overloaded: destination.overloaded,
-      counters: this.counters.counters(destination.counters),
+      counters: this.countersOf(destination.counters),
       rates: this.counters.rates(destination.counters),
     }
   }
@@ -404,13 +443,8 @@ function parseServiceKey(key: ServiceKey): ParsedServiceKey {
   return { protocol, addressBe: parseIpv4(key.address), portBe: parsePort(key.port), mark: 0 }
 }
 
-function parseDestinationKey(
-  service: Service,
-  key: DestinationKey,
-): { addressBe: number; portBe: number } {
-  const addressBe = parseIpv4(key.address)
-  const portBe = parsePort(key.port)
-  return { addressBe, portBe: portBe === 0 ? service.portBe : portBe }
+function parseDestinationKey(key: DestinationKey): { addressBe: number; portBe: number } {
+  return { addressBe: parseIpv4(key.address), portBe: parsePort(key.port) }
 }
 
 function parseIpv4(text: string): number {
@@ -503,7 +537,8 @@ function isSameService(a: Service, b: Service): boolean {
 /** The port that replies come from, 0 when it is that of each packet. */
 function replyPort(destination: Destination): number {
   const { service } = destination
-  return service.mark !== 0 && service.persistent ? 0 : swap16(destination.portBe)
+  if (service.persistent && (service.mark !== 0 || isFtp(service))) return 0
+  return swap16(destination.portBe || service.portBe)
 }
 
 function replyProtocols(service: Service): ServiceProtocol[] {

@@ -410,6 +410,20 @@ export class ConnectionTable {
     this.hash(connection)
   }
 
+  /** Lines from this number on have never been used. */
+  get highWater(): number {
+    return this.words[Header.highWater]!
+  }
+
+  /** True if the line is a connection's. */
+  isUsed(connection: number): boolean {
+    return (
+      connection > 0 &&
+      connection < this.highWater &&
+      this.bytes[connection * LINE_BYTES + B.family] !== 0
+    )
+  }
+
   /** The first used line, 0 when there is none. */
   first(): number {
     return this.next(0)

@@ -177,6 +177,59 @@ export class Connections {
     this.wheel.schedule(connection)
   }
 
+  /**
+   * Lets a connection expire with the next jiffy (ip_vs_conn_expire_now): it counts until then, and a packet
+   * that still finds it prolongs it.
+   */
+  expireSoon(connection: number): void {
+    const { words } = this.table
+    const line = connection * LINE_WORDS
+    if (((words[line + W.expires]! - this.now) | 0) <= 0) return
+    words[line + W.expires] = (this.now + 1) | 0
+    this.wheel.shorten(connection)
+  }
+
+  /**
+   * Ends a connection that can be spared, and with the last one its template, if none of them was ever
+   * established (ip_vs_conn_del). It must control no other.
+   */
+  drop(connection: number): void {
+    const { words, bytes } = this.table
+    const template = words[connection * LINE_WORDS + W.control]!
+    this.end(connection)
+    if (
+      template !== 0 &&
+      words[template * LINE_WORDS + W.controlled] === 0 &&
+      bytes[template * LINE_BYTES + B.state] !== TemplateState.assured
+    )
+      this.end(template)
+  }
+
+  /**
+   * Ends all connections whose destination has been removed, and the templates that have led to it
+   * (ip_vs_expire_nodest_conn_flush).
+   */
+  dropUnavailable(): void {
+    const { table } = this
+    const { words } = table
+    for (let connection = table.first(); connection !== 0; connection = table.next(connection)) {
+      const line = connection * LINE_WORDS
+      const destination = this.destinationOf(connection)
+      if (!destination || destination.available || words[line + W.controlled] !== 0) continue
+      const template = words[line + W.control]!
+      this.end(connection)
+      if (template !== 0 && words[template * LINE_WORDS + W.controlled] === 0) this.end(template)
+    }
+  }
+
+  /** Ends a connection of one packet, which counts for the template that controls it. */
+  endOnePacket(connection: number): void {
+    const { words } = this.table
+    const template = words[connection * LINE_WORDS + W.control]!
+    if (template !== 0) words[template * LINE_WORDS + W.inPackets]!++
+    this.end(connection)
+  }
+
   /** Ends a connection now. It must control no other. */
   end(connection: number): void {
     const { table } = this

@@ -81,10 +81,13 @@ export class CounterRegion {
     return Object.fromEntries(reasons.map((name, i) => [name, this.values[i]!]))
   }
 
-  /** Counters of a slot since it was last zeroed. */
-  counters(slot: number): Counters {
-    const since = (place: number): number =>
-      this.values[slot + place]! - this.values[slot + C.base + place]!
+  /**
+   * Counters of a slot since it was last zeroed.
+   *
+   * @param values what the counters are to be taken for, those of now when absent
+   */
+  counters(slot: number, values: Float64Array = this.values.subarray(slot)): Counters {
+    const since = (place: number): number => values[place]! - this.values[slot + C.base + place]!
     return {
       connections: since(C.connections),
       inPackets: since(C.inPackets),

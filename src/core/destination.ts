@@ -94,9 +94,6 @@ export function hasReplies(flags: number): boolean {
   return (flags & (forwardingMask | template | onePacket)) === 0
 }
 
-/** How long a removed destination is kept at least after its last connection (IP_VS_DEST_TRASH_PERIOD). */
-export const TRASH_PERIOD_SECONDS = 120
-
 /** All destinations by slot, those in the trash included. */
 export class DestinationSlots {
   /** Dense, with `undefined` where a slot is free. */

@@ -6,11 +6,12 @@ import * as ipv4 from '../wire/ipv4.js'
 import * as tcp from '../wire/tcp.js'
 import * as udp from '../wire/udp.js'
 import type { Command, Reply } from './commands.js'
-import { Configuration, TRASH_PERIOD_JIFFIES } from './configuration.js'
+import { Configuration } from './configuration.js'
 import { B, ConnectionFlag, LINE_BYTES, LINE_WORDS, W } from './connection.js'
 import { ConnectionTable } from './connection-table.js'
 import { Connections } from './connections.js'
 import { CounterRegion, DEFAULT_COUNTER_SLOTS } from './counters.js'
+import { Defence, DEFENCE_PERIOD_JIFFIES, PLENTY_OF_PAGES } from './defence.js'
 import { DestinationSlots, type Destination } from './destination.js'
 import { Estimator, ESTIMATOR_PERIOD_JIFFIES } from './estimator.js'
 import { forwardDirectly } from './forwarding/direct-route.js'
@@ -52,6 +53,8 @@ export interface DirectorOptions {
   now?: number
   /** What differs from the kernel's defaults. */
   settings?: Partial<Settings>
+  /** Free memory in pages of 4 KiB, for the automatic modes of the defences; plenty when absent. */
+  availableMemoryPages?: () => number
 }
 
 /** Timers seen to in one round at most, so that many that end at once do not hold up packets. */
@@ -80,13 +83,14 @@ export class Director {
   private readonly marks: MarkRules
   private readonly configuration: Configuration
   private readonly estimator: Estimator
+  private readonly defence: Defence
   private readonly traffic: Traffic
   private readonly exit: Exit
   private readonly icmp: RelatedIcmp
   private readonly packet = new Packet()
   private now: number
   private nextSample: number
-  private nextSweep: number
+  private nextDefence: number
 
   constructor(options: DirectorOptions) {
     const { pool, neighbours, random } = options
@@ -111,6 +115,14 @@ export class Director {
     this.templates = new Templates(this.connections, this.settings)
     this.marks = new MarkRules((options.ports ?? []).map((port) => port.interface))
     this.estimator = new Estimator(this.counters)
+    this.defence = new Defence(
+      this.settings,
+      this.connections,
+      protocols,
+      random,
+      options.availableMemoryPages ?? (() => PLENTY_OF_PAGES),
+    )
+    this.defence.update()
     this.configuration = new Configuration(
       this.services,
       this.slots,
@@ -120,6 +132,8 @@ export class Director {
       protocols,
       this.marks,
       this.settings,
+      this.defence,
+      this.connections,
     )
     this.traffic = new Traffic(this.connections, this.counters)
     const limiter = new IcmpLimiter(this.settings, now)
@@ -127,7 +141,7 @@ export class Director {
     this.exit.now = now
     this.icmp = new RelatedIcmp(this.exit, this.connections, this.traffic)
     this.nextSample = (now + ESTIMATOR_PERIOD_JIFFIES) | 0
-    this.nextSweep = (now + TRASH_PERIOD_JIFFIES) | 0
+    this.nextDefence = (now + DEFENCE_PERIOD_JIFFIES) | 0
   }
 
   // -- results of `process`, good until the next packet
@@ -151,7 +165,7 @@ export class Director {
 
   /**
    * Sets the time and does what is due: connections expire, a bounded number of them at a time, rates are
-   * sampled, the trash is swept. To be called once a batch.
+   * sampled, memory is looked at, the trash is swept. To be called once a batch.
    */
   advance(nowJiffies: number): void {
     const now = nowJiffies | 0
@@ -160,19 +174,21 @@ export class Director {
     this.exit.now = now
     this.wheel.advance(now, EXPIRY_BUDGET, this.connections)
     if (((now - this.nextSample) | 0) >= 0) {
-      this.estimator.sample()
+      if (this.settings.runEstimation !== 0) this.estimator.sample()
       this.nextSample = (now + ESTIMATOR_PERIOD_JIFFIES) | 0
     }
-    if (((now - this.nextSweep) | 0) >= 0) {
-      this.configuration.sweepTrash(now)
-      this.nextSweep = (now + TRASH_PERIOD_JIFFIES) | 0
+    if (((now - this.nextDefence) | 0) >= 0) {
+      this.defence.tick()
+      this.nextDefence = (now + DEFENCE_PERIOD_JIFFIES) | 0
     }
+    this.configuration.advance(now)
   }
 
   /** How long the thread may sleep before `advance` has something to do: jiffies, 0 when it already has. */
   jiffiesToNextTimer(): number {
-    const toSample = Math.max(0, (this.nextSample - this.now) | 0)
-    return this.wheel.untilNext(this.now, toSample)
+    const toSample = (this.nextSample - this.now) | 0
+    const toDefence = (this.nextDefence - this.now) | 0
+    return this.wheel.untilNext(this.now, Math.max(0, Math.min(toSample, toDefence)))
   }
 
   /**
@@ -208,6 +224,8 @@ export class Director {
     packet.sourceBe = ipv4.sourceBe(words, network)
     packet.destinationBe = ipv4.destinationBe(words, network)
     packet.inPort = inPort
+    // Without a service the kernel's hooks are not there, and connections that are left see no packet.
+    if (this.services.size === 0) return exit.decline(Reason['no-service'])
     const protocol = (packet.protocol = ipv4.protocol(bytes, network))
     if (ipv4.isMartianSource(packet.sourceBe)) return exit.drop(Reason['martian-source'])
     if (ipv4.isFragment(this.halfs, network)) return this.processFragment()
@@ -253,9 +271,8 @@ export class Director {
       if (this.settings.expireNoDestinationConnections === 0)
         return exit.drop(Reason['destination-unavailable'])
     }
-    const verdict = this.processNew(tcpFlags)
-    connections.end(connection)
-    return verdict
+    connections.expireSoon(connection)
+    return this.processNew(tcpFlags)
   }
 
   /** A packet from a masqueraded real server to the client of its connection. */
@@ -301,17 +318,18 @@ export class Director {
   }
 
   /**
-   * Whether a SYN means a new connection, though there is one: the old one has been closed and the client
-   * uses its port again (conn_reuse_mode), or its destination takes no more.
+   * Whether a SYN means a new connection, though there is one: its destination takes no more
+   * (expire_nodest_conn), or the old one has been closed and the client uses its port again
+   * (conn_reuse_mode).
    */
   private isToBeReplaced(connection: number, destination: Destination): boolean {
     const { settings, table } = this
-    if (settings.connectionReuseMode === 0) return false
     if (settings.expireNoDestinationConnections !== 0 && destination.weight === 0) return true
+    if (settings.connectionReuseMode === 0) return false
     const line = connection * LINE_WORDS
     if (table.words[line + W.control] !== 0) return false
     const state = table.bytes[connection * LINE_BYTES + B.state]!
-    if (state === TcpState.timeWait) return true
+    if (state === TcpState.timeWait || state === TcpState.close) return true
     return (
       (settings.connectionReuseMode & 2) !== 0 &&
       state === TcpState.finWait &&
@@ -348,6 +366,7 @@ export class Director {
     if (!service) return exit.decline(Reason['no-service'])
     if (packet.protocol === ipv4.IpProtocol.tcp && !this.beginsConnection(tcpFlags))
       return exit.decline(Reason['no-connection'])
+    if (this.defence.dropsPacket()) return exit.drop(Reason['drop-packet-defence'])
     // Active FTP's data connections are the server's to begin.
     if (isFtpData(packet.sourcePortBe)) return exit.decline(Reason['no-connection'])
 
@@ -363,7 +382,7 @@ export class Director {
       return this.forwardRequest(connection, destination)
     }
     const verdict = this.forwardRequest(connection, destination)
-    connections.end(connection)
+    connections.endOnePacket(connection)
     return verdict
   }
 

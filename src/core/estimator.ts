@@ -1,4 +1,5 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
+import type { Counters } from './commands.js'
 import { BYTE_RATE_SCALE, C, COUNTERS, PACKET_RATE_SCALE, type CounterRegion } from './counters.js'
 
 /** Seconds between two samples. */
@@ -25,11 +26,19 @@ export class Estimator {
     this.last.delete(slot)
   }
 
-  /** Rates begin again from 0. */
-  zero(slot: number): void {
+  /** Counters and rates begin again from 0; `frozen` from what the last sample has shown. */
+  zero(slot: number, frozen: boolean): void {
     const { values } = this.counters
     values.fill(0, slot + C.rate, slot + C.rate + COUNTERS)
-    if (this.last.has(slot)) this.start(slot)
+    const last = this.last.get(slot)
+    if (frozen && last) return values.set(last, slot + C.base)
+    this.counters.zero(slot)
+    if (last) this.start(slot)
+  }
+
+  /** A slot's counters, since they were last zeroed, as they were at the last sample. */
+  sampled(slot: number): Counters {
+    return this.counters.counters(slot, this.last.get(slot))
   }
 
   /** Takes a sample of all slots; to be called every ESTIMATOR_PERIOD_JIFFIES. */

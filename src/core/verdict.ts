@@ -45,6 +45,7 @@ export const reasons = [
   'connection-template-only',
   'local-delivery',
   'no-frame',
+  'drop-packet-defence',
 ] as const
 export type Reason = (typeof reasons)[number]
 

@@ -17,6 +17,7 @@ import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import type { PacketPort } from '../port/packet-port.js'
 import { SeededRandom } from '../port/random.js'
 import { parseAddress } from '../wire/ipv4.js'
+import { availableMemoryPages } from '../kernel/memory.js'
 import type { FromThread, PortPlan, ThreadOptions, ToThread } from './thread-messages.js'
 import { parseMac } from '../wire/ethernet.js'
 
@@ -51,6 +52,7 @@ const director = new Director({
   counters: options.counters,
   ports: ports.map((port, i) => ({ name: port.name, interface: options.ports[i]!.interface })),
   now: clock.nowJiffies(),
+  availableMemoryPages,
 })
 const dataPlane = new DataPlane({
   pool,

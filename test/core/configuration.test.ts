@@ -138,11 +138,15 @@ t.test('editing replaces every option', (t) => {
   t.end()
 })
 
-t.test('a destination without a port has the service’s', (t) => {
+t.test('a destination on port 0 is another one than that on the service’s port', (t) => {
   const h = configured()
-  h.addDestination(service, '10.0.0.3')
-  t.equal(h.service(service).destinations[0]!.port, 80)
-  h.deleteDestination(service, '10.0.0.3:80')
+  h.addDestination(service, '10.0.0.2:0')
+  t.strictSame(
+    h.service(service).destinations.map(({ port }) => port),
+    [0, 80],
+  )
+  h.deleteDestination(service, '10.0.0.2:0')
+  t.equal(h.service(service).destinations.length, 1)
   t.end()
 })
 

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { icmpPacket, samePacket, tcpPacket, udpPacket } from '../support/packets.js'
-import { Harness, tcpService, udpService, VIP } from './harness.js'
+import { Harness, serviceOptions, tcpService, udpService, VIP } from './harness.js'
 
 const CLIENT = '198.51.100.7'
 const SERVER = '10.0.0.2'
@@ -165,8 +165,9 @@ t.test('a removed destination', (t) => {
     up(h, 'S')
     h.execute({ op: 'flush' })
     t.equal(h.connections().length, 1, 'connections outlive the configuration')
-    t.match(up(h, 'A'), { verdict: 'drop', reason: 'destination-unavailable' })
+    t.match(up(h, 'A'), { verdict: 'decline', reason: 'no-service' }, 'IPVS is off without any')
     h.addService(tcpService(), { scheduler: 'wlc' })
+    t.match(up(h, 'A'), { verdict: 'drop', reason: 'destination-unavailable' })
     h.addDestination(tcpService(), `${SERVER}:80`)
     t.equal(up(h, 'A').verdict, 'forward')
     t.match(h.destination(tcpService(), `${SERVER}:80`), {
@@ -192,6 +193,8 @@ t.test('a removed destination', (t) => {
     h.deleteDestination(tcpService(), `${SERVER}:80`)
     h.addDestination(tcpService(), '10.0.0.3:80')
     t.match(up(h, 'A'), { verdict: 'decline', reason: 'no-connection' })
+    t.equal(h.connections().length, 1, 'until the next jiffy')
+    h.advance(0.01)
     t.strictSame(h.connections(), [])
     t.equal(up(h, 'S').packet![19], 3)
     h.director.table.check()
@@ -262,7 +265,8 @@ t.test('a port that a client uses again', (t) => {
   t.test('is scheduled anew in TIME_WAIT', (t) => {
     const h = closed()
     t.equal(up(h, 'S').packet![19], 3)
-    t.strictSame(h.connections(), [`TCP 01:00 SYN_RECV ${client} ${virtual} 10.0.0.3:80`])
+    h.advance(0.01)
+    t.strictSame(h.connections(), [`TCP 00:59 SYN_RECV ${client} ${virtual} 10.0.0.3:80`])
     t.match(h.destination(tcpService(), `${SERVER}:80`), { inactiveConnections: 0 })
     h.director.table.check()
     t.end()
@@ -305,5 +309,69 @@ t.test('two services may share a real server', (t) => {
   const reply = { to: `${CLIENT}:2`, flags: 'SA' }
   const out = h.send(tcpPacket({ ...reply, from: `${SERVER}:80` }))
   samePacket(t, out.packet, tcpPacket({ ...reply, from: `${VIP}:8000`, ttl: 63 }))
+  t.end()
+})
+
+t.test('expire_nodest_conn', (t) => {
+  t.test('ends connections and templates of a destination with it', (t) => {
+    const h = masquerading()
+    h.execute({ op: 'set-setting', name: 'expire_nodest_conn', value: '1' })
+    h.execute({
+      op: 'edit-service',
+      service: tcpService(),
+      options: serviceOptions({ persistentTimeoutSeconds: 300 }),
+    })
+    h.addDestination(tcpService(), '10.0.0.3:80', { weight: 0 })
+    up(h, 'S')
+    up(h, 'A')
+    t.equal(h.connections().length, 2)
+    h.deleteDestination(tcpService(), '10.0.0.3:80')
+    h.advance(0.01)
+    t.equal(h.connections().length, 2, 'of that destination, no other')
+    h.deleteDestination(tcpService(), `${SERVER}:80`)
+    h.advance(0.01)
+    t.strictSame(h.connections(), [])
+    h.director.table.check()
+    t.end()
+  })
+  t.test('a SYN leaves a destination of weight 0, whatever conn_reuse_mode says', (t) => {
+    const h = masquerading()
+    h.director.settings.connectionReuseMode = 0
+    h.addDestination(tcpService(), '10.0.0.3:80', { weight: 0 })
+    up(h, 'S')
+    up(h, 'A')
+    h.editDestination(tcpService(), `${SERVER}:80`, { weight: 0 })
+    h.editDestination(tcpService(), '10.0.0.3:80')
+    t.equal(up(h, 'S').packet![19], 2)
+    h.director.settings.expireNoDestinationConnections = 1
+    t.equal(up(h, 'A').packet![19], 2)
+    t.equal(up(h, 'S').packet![19], 3)
+    t.end()
+  })
+  t.end()
+})
+
+t.test('a SYN on a connection in CLOSE is scheduled anew', (t) => {
+  const h = masquerading()
+  up(h, 'S')
+  up(h, 'A')
+  reset(h, `${CLIENT}:1`)
+  h.addDestination(tcpService(), '10.0.0.3:80')
+  h.editDestination(tcpService(), `${SERVER}:80`, { weight: 0 })
+  t.equal(up(h, 'S', `${CLIENT}:1`).packet![19], 3)
+  t.end()
+})
+
+t.test('a destination on port 0 keeps the port that was asked for', (t) => {
+  const h = masquerading()
+  h.addDestination(tcpService(), '10.0.0.3:0')
+  h.editDestination(tcpService(), `${SERVER}:80`, { weight: 0 })
+  up(h, 'S')
+  t.strictSame(h.connections(), [`TCP 01:00 SYN_RECV ${client} ${virtual} 10.0.0.3:80`])
+  t.ok(
+    h
+      .execute({ op: 'get-steering' })
+      .replies.some(({ address, port }) => address === '10.0.0.3' && port === 80),
+  )
   t.end()
 })

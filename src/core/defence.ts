@@ -1,0 +1,142 @@
+import { JIFFIES_PER_SECOND } from '../port/clock.js'
+import type { Random } from '../port/random.js'
+import { IpProtocol } from '../wire/ipv4.js'
+import { B, ConnectionFlag, LINE_BYTES, LINE_WORDS, W } from './connection.js'
+import type { Connections } from './connections.js'
+import type { Protocols } from './protocols/index.js'
+import { TemplateState } from './protocols/protocol.js'
+import { SctpState } from './protocols/sctp.js'
+import { TcpState } from './protocols/tcp.js'
+import type { Settings } from './settings.js'
+
+/** How often the defence looks at the memory and drops entries. */
+export const DEFENCE_PERIOD_JIFFIES = JIFFIES_PER_SECOND
+
+/** Memory of a machine that is not short of it, in pages of 4 KiB: 4 GiB. */
+export const PLENTY_OF_PAGES = 1 << 20
+
+/** Lines that the kernel's table has, in buckets; ours counts as at least so large. */
+const KERNEL_TABLE_SIZE = 4096
+/** Each second that share of the table is looked at. */
+const TABLE_SHARE = 32
+/** A connection that has been idle for less is not dropped, when it is an established one. */
+const MIN_IDLE_JIFFIES = 60 * JIFFIES_PER_SECOND
+/** One with more packets than this is none of a flood. */
+const MAX_SPARED_PACKETS = 8
+
+/**
+ * The defences against floods (update_defense_level of ip_vs_ctl.c, ip_vs_todrop of ip_vs.h,
+ * ip_vs_random_dropentry of ip_vs_conn.c): drop_entry, drop_packet and secure_tcp. Each has four modes: 0
+ * off, 3 on, and 1 and 2 on while memory is short, where the mode itself says by 2 that it is. Modes take
+ * effect when they are written, what else they depend on (memory, am_droprate) within a second.
+ */
+export class Defence {
+  private dropsEntries = false
+  private dropRate = 0
+  private dropCounter = 0
+  /** By packets of the connection: one in so many that could be dropped is. */
+  private readonly entryCounters = new Int32Array(MAX_SPARED_PACKETS + 1)
+
+  /** @param availablePages asks how much memory is free, in pages of 4 KiB; only while a mode is automatic */
+  constructor(
+    private readonly settings: Settings,
+    private readonly connections: Connections,
+    private readonly protocols: Protocols,
+    private readonly random: Random,
+    private readonly availablePages: () => number,
+  ) {}
+
+  /** To be called every DEFENCE_PERIOD_JIFFIES. */
+  tick(): void {
+    this.update()
+    if (this.dropsEntries) this.dropEntries()
+  }
+
+  /** Brings the defences up to the settings and the memory; to be called when a mode was written. */
+  update(): void {
+    const { settings } = this
+    const { dropEntry, dropPacket, secureTcp } = settings
+    const threshold = settings.availableMemoryThresholdPages
+    const available =
+      isAutomatic(dropEntry) || isAutomatic(dropPacket) || isAutomatic(secureTcp)
+        ? this.availablePages()
+        : PLENTY_OF_PAGES
+    const isShort = available < threshold
+
+    settings.dropEntry = nextMode(dropEntry, isShort)
+    this.dropsEntries = settings.dropEntry > 1
+
+    settings.dropPacket = nextMode(dropPacket, isShort)
+    if (settings.dropPacket === 3) this.dropRate = settings.alwaysModeDropRate
+    else if (settings.dropPacket === 2)
+      this.dropRate = this.dropCounter = Math.trunc(threshold / (threshold - available))
+    else this.dropRate = 0
+
+    settings.secureTcp = nextMode(secureTcp, isShort)
+    this.protocols.tcp.setSecure(settings.secureTcp > 1)
+  }
+
+  /** Whether a packet that would begin a connection is dropped: one in `dropRate`. */
+  dropsPacket(): boolean {
+    if (this.dropRate === 0) return false
+    if (--this.dropCounter > 0) return false
+    this.dropCounter = this.dropRate
+    return true
+  }
+
+  /** Looks at a random 32nd of the table for connections that can be spared. */
+  private dropEntries(): void {
+    const { connections } = this
+    const { table } = connections
+    const lines = Math.max(KERNEL_TABLE_SIZE, table.highWater)
+    for (let i = Math.floor(lines / TABLE_SHARE); i > 0; i--) {
+      const connection = (this.random.next() >>> 0) % lines
+      if (table.isUsed(connection) && this.isToBeDropped(connection)) connections.drop(connection)
+    }
+  }
+
+  private isToBeDropped(connection: number): boolean {
+    const { connections } = this
+    const { words, bytes } = connections.table
+    const line = connection * LINE_WORDS
+    if (words[line + W.controlled] !== 0) return false
+    const state = bytes[connection * LINE_BYTES + B.state]!
+    if ((words[line + W.flags]! & ConnectionFlag.template) !== 0) {
+      const destination = connections.destinationOf(connection)
+      if (destination?.service.onePacket) return this.isIdle(line)
+      return state !== TemplateState.assured
+    }
+    switch (bytes[connection * LINE_BYTES + B.protocol]) {
+      case IpProtocol.tcp:
+        if (state === TcpState.synReceived || state === TcpState.synAck) return true
+        return state === TcpState.established && this.isIdle(line)
+      case IpProtocol.sctp:
+        if (state === SctpState.init1 || state === SctpState.init) return true
+        return state === SctpState.established && this.isIdle(line)
+      default:
+        return this.isIdle(line)
+    }
+  }
+
+  /** todrop_entry: without a packet for a minute, of few packets, and its turn among those. */
+  private isIdle(line: number): boolean {
+    const { connections } = this
+    const { words } = connections.table
+    const lastPacket = (words[line + W.expires]! - words[line + W.timeout]!) | 0
+    if (((connections.now - lastPacket) | 0) < MIN_IDLE_JIFFIES) return false
+    const packets = words[line + W.inPackets]!
+    if (packets < 1 || packets > MAX_SPARED_PACKETS) return false
+    if (--this.entryCounters[packets]! > 0) return false
+    this.entryCounters[packets] = packets
+    return true
+  }
+}
+
+function isAutomatic(mode: number): boolean {
+  return mode === 1 || mode === 2
+}
+
+function nextMode(mode: number, isShort: boolean): number {
+  if (!isAutomatic(mode)) return mode
+  return isShort ? 2 : 1
+}

@@ -1,0 +1,17 @@
+import { readFileSync } from 'node:fs'
+
+const PAGE_KIB = 4
+
+/**
+ * The machine's free memory as IPVS reckons it: free pages and those of buffers, in pages of 4 KiB.
+ *
+ * @param read gives the text of /proc/meminfo
+ */
+export function availableMemoryPages(
+  read: () => string = () => readFileSync('/proc/meminfo', 'utf8'),
+): number {
+  const text = read()
+  const kib = (name: string): number =>
+    Number(new RegExp(`^${name}: +(\\d+) kB$`, 'm').exec(text)?.[1] ?? 0)
+  return Math.floor((kib('MemFree') + kib('Buffers')) / PAGE_KIB)
+}
