@@ -87,7 +87,7 @@ export class Director {
   private readonly traffic: Traffic
   private readonly exit: Exit
   private readonly icmp: RelatedIcmp
-  private readonly packet = new Packet()
+  private readonly packet: Packet
   private now: number
   private nextSample: number
   private nextDefence: number
@@ -101,6 +101,7 @@ export class Director {
     this.bytes = pool.bytes
     this.words = pool.words
     this.halfs = pool.halfs
+    this.packet = new Packet(pool.words)
     this.table = new ConnectionTable(
       options.table.region ?? new ArrayBuffer(ConnectionTable.bytesFor(maxConnections)),
       { maxConnections, seed },

@@ -1,28 +1,56 @@
+import * as ipv6 from '../wire/ipv6.js'
+
 /**
  * The packet that the director is working on: where its headers are in the pool's memory, and what lookups
  * and schedulers need of them. One object, filled in anew for each packet.
  */
 export class Packet {
+  /** 4 or 6. */
+  family = 4
   /** Byte offset of the IP header, a multiple of 4. */
   network = 0
-  /** Bytes of the IP header with its options. */
+  /** Bytes of the IP header with its options, or of the IPv6 header with its extension headers. */
   headerBytes = 0
   /** Bytes of the IP packet by its own account; what a link layer padded behind it is not part of it. */
   totalBytes = 0
   /** Byte offset of the transport header. */
   transport = 0
   protocol = 0
+  /**
+   * The IPv4 address; of an IPv6 packet the fold of its four words (ipv6.foldAddress), which is what the
+   * kernel hashes in their place. It tells IPv4 addresses apart, but not those of IPv6: `sourceWord` does.
+   */
   sourceBe = 0
   destinationBe = 0
   /** Source port in the low half, destination port in the high half, as loaded from the packet. */
   ports = 0
   /** Index of the port that it came in by. */
   inPort = 0
+  /** Where the addresses are: the index of their first word in the pool's memory. */
+  sourceAt = 0
+  destinationAt = 0
+  /** Extension headers of an IPv6 packet. */
+  readonly chain = new ipv6.HeaderChain()
+
+  /** @param words of the pool's memory */
+  constructor(readonly words: Int32Array) {}
 
   get sourcePortBe(): number {
     return this.ports & 0xffff
   }
   get destinationPortBe(): number {
     return this.ports >>> 16
+  }
+
+  /** Word 0 to 3 of the source address, in network order; an IPv4 address is word 0, with 0 behind it. */
+  sourceWord(index: number): number {
+    if (this.family === 6) return this.words[this.sourceAt + index]!
+    return index === 0 ? this.sourceBe : 0
+  }
+
+  /** The same of the destination address. */
+  destinationWord(index: number): number {
+    if (this.family === 6) return this.words[this.destinationAt + index]!
+    return index === 0 ? this.destinationBe : 0
   }
 }

@@ -5,9 +5,9 @@
  * them, and yields the checksum as it is stored. Partial sums are ordinary integers below 2^32; they may be
  * added before they are folded.
  *
- * In TCP and ICMP a checksum is always there. In UDP over IPv4, 0 means that the sender computed none
- * (RFC 768): it stays 0 whatever is rewritten, and a computed 0 is sent as 0xffff, which is the same number
- * in one's complement.
+ * In TCP and ICMP a checksum is always there. In UDP, 0 means that the sender computed none (RFC 768; in IPv6
+ * it ought to be there, but IPVS treats it alike): it stays 0 whatever is rewritten, and a computed 0 is sent
+ * as 0xffff, which is the same number in one's complement.
  */
 
 /**
@@ -56,6 +56,31 @@ export function sumPseudoHeader(
   )
 }
 
+/**
+ * Partial sum of the IPv6 pseudo-header (RFC 8200, section 8.1).
+ *
+ * @param words holds both addresses, four words each from an index on
+ */
+export function sumPseudoHeaderIpv6(
+  words: Int32Array,
+  sourceAt: number,
+  destinationAt: number,
+  nextHeader: number,
+  transportLength: number,
+): number {
+  return (
+    sumAddressIpv6(words, sourceAt) +
+    sumAddressIpv6(words, destinationAt) +
+    (nextHeader << 8) +
+    (((transportLength & 0xff) << 8) | (transportLength >>> 8))
+  )
+}
+
+/** Partial sum of the four words of an IPv6 address. */
+export function sumAddressIpv6(words: Int32Array, at: number): number {
+  return sum32(words[at]!) + sum32(words[at + 1]!) + sum32(words[at + 2]!) + sum32(words[at + 3]!)
+}
+
 /** Partial sum of a 32-bit word. */
 export function sum32(wordBe: number): number {
   return (wordBe & 0xffff) + (wordBe >>> 16)
@@ -100,6 +125,18 @@ export function delta16(oldBe: number, newBe: number): number {
 /** What replacing a 32-bit word contributes to a sum. */
 export function delta32(oldBe: number, newBe: number): number {
   return sum32(~oldBe) + sum32(newBe)
+}
+
+/** What replacing an IPv6 address, four words from an index on, contributes to a sum. */
+export function deltaAddressIpv6(
+  old: Int32Array,
+  oldAt: number,
+  replacement: Int32Array,
+  replacementAt: number,
+): number {
+  let sum = sumAddressIpv6(replacement, replacementAt)
+  for (let i = 0; i < 4; i++) sum += sum32(~old[oldAt + i]!)
+  return sum
 }
 
 /** The checksum after changes that contribute `delta` (added up if there are several). */

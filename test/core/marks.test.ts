@@ -16,7 +16,7 @@ function markOf(
 ): number {
   const marks = new MarkRules(['eth0', 'eth1'])
   marks.set(rules)
-  const packet = new Packet()
+  const packet = new Packet(new Int32Array(0))
   packet.protocol = more.protocol ?? 6
   packet.sourceBe = addressBe(more.source ?? '198.51.100.7')
   packet.destinationBe = addressBe(more.to ?? '192.0.2.1')

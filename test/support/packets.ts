@@ -9,6 +9,14 @@
  *   samePacket(t, sent, expected, 'rewritten')      // says which field differs
  */
 
+import {
+  addressBytesIpv6,
+  addressTextIpv6,
+  ipv6Packet,
+  payloadOfIpv6,
+  type Ipv6Fields,
+} from './packets-ipv6.js'
+
 /** The four bytes of `10.0.0.1`. */
 export function addressBytes(address: string): number[] {
   const bytes = address.split('.').map(Number)
@@ -55,7 +63,10 @@ export function plainChecksum(...pieces: ArrayLike<number>[]): number {
   return 0xffff - sum
 }
 
-/** TCP's and UDP's checksum over the pseudo-header of RFC 793 and the segment (same result convention). */
+/**
+ * TCP's and UDP's checksum over the pseudo-header of RFC 793, or of RFC 8200 when the addresses are long, and the
+ * segment (same result convention).
+ */
 export function transportChecksum(
   source: ArrayLike<number>,
   destination: ArrayLike<number>,
@@ -69,7 +80,17 @@ export function transportChecksum(
 const big16 = (value: number): number[] => [(value >> 8) & 0xff, value & 0xff]
 const big32 = (value: number): number[] => [...big16(value >>> 16), ...big16(value)]
 
-export const IpProtocol = { icmp: 1, ipip: 4, tcp: 6, udp: 17 } as const
+export const IpProtocol = { icmp: 1, ipip: 4, tcp: 6, udp: 17, ipv6: 41, icmpv6: 58 } as const
+
+/** The bytes of an address of either family. */
+function anyAddressBytes(address: string): number[] {
+  return address.includes(':') ? addressBytesIpv6(address) : addressBytes(address)
+}
+
+/** A packet of the family of its addresses. */
+function ipPacket(fields: Ipv4Fields & Ipv6Fields, payload: ArrayLike<number>): Uint8Array {
+  return fields.source.includes(':') ? ipv6Packet(fields, payload) : ipv4Packet(fields, payload)
+}
 
 /** Fields of an IPv4 header; what is left out is ordinary and right, what is given is used even if wrong. */
 export interface Ipv4Fields {
@@ -123,8 +144,13 @@ export function ipv4Packet(fields: Ipv4Fields, payload: ArrayLike<number>): Uint
   return Uint8Array.from([...header, ...Array.from(payload)])
 }
 
-/** What the packet builders take beside their protocol's own fields: `10.0.0.1:1234` on both sides. */
-export interface Ends extends Partial<Omit<Ipv4Fields, 'source' | 'destination' | 'protocol'>> {
+/**
+ * What the packet builders take beside their protocol's own fields: `10.0.0.1:1234` on both sides, or
+ * `[fd00::1]:1234`, which makes an IPv6 packet.
+ */
+export interface Ends extends Partial<
+  Omit<Ipv4Fields & Ipv6Fields, 'source' | 'destination' | 'protocol'>
+> {
   from: string
   to: string
 }
@@ -149,14 +175,15 @@ const tcpFlagBits: Record<string, number> = { F: 1, S: 2, R: 4, P: 8, A: 16, U: 
 function splitEnd(end: string): { address: string; port: number } {
   const colon = end.lastIndexOf(':')
   if (colon < 0) throw new Error(`an end needs an address and a port: ${end}`)
-  return { address: end.slice(0, colon), port: Number(end.slice(colon + 1)) }
+  const address = end.slice(0, colon).replace(/^\[(.*)\]$/, '$1')
+  return { address, port: Number(end.slice(colon + 1)) }
 }
 
 function payloadBytes(payload: ArrayLike<number> | string | undefined): number[] {
   return Array.from(typeof payload === 'string' ? Buffer.from(payload) : (payload ?? []))
 }
 
-/** A TCP segment in an IPv4 packet, checksums right. */
+/** A TCP segment in an IP packet, checksums right. */
 export function tcpPacket(fields: TcpFields): Uint8Array {
   const from = splitEnd(fields.from)
   const to = splitEnd(fields.to)
@@ -181,15 +208,15 @@ export function tcpPacket(fields: TcpFields): Uint8Array {
     ...payloadBytes(fields.payload),
   ]
   const right = transportChecksum(
-    addressBytes(from.address),
-    addressBytes(to.address),
+    anyAddressBytes(from.address),
+    anyAddressBytes(to.address),
     IpProtocol.tcp,
     segment,
   )
   const checksum = big16(fields.checksum ?? right)
   segment[16] = checksum[0]!
   segment[17] = checksum[1]!
-  return ipv4Packet(
+  return ipPacket(
     { ...fields, source: from.address, destination: to.address, protocol: IpProtocol.tcp },
     segment,
   )
@@ -203,7 +230,7 @@ export interface UdpFields extends Ends {
   udpLength?: number
 }
 
-/** A UDP datagram in an IPv4 packet, checksums right. */
+/** A UDP datagram in an IP packet, checksums right. */
 export function udpPacket(fields: UdpFields): Uint8Array {
   const from = splitEnd(fields.from)
   const to = splitEnd(fields.to)
@@ -217,15 +244,15 @@ export function udpPacket(fields: UdpFields): Uint8Array {
   ]
   const right =
     transportChecksum(
-      addressBytes(from.address),
-      addressBytes(to.address),
+      anyAddressBytes(from.address),
+      anyAddressBytes(to.address),
       IpProtocol.udp,
       datagram,
     ) || 0xffff // RFC 768: a computed zero is sent as all ones
   const checksum = big16(fields.checksum ?? right)
   datagram[6] = checksum[0]!
   datagram[7] = checksum[1]!
-  return ipv4Packet(
+  return ipPacket(
     { ...fields, source: from.address, destination: to.address, protocol: IpProtocol.udp },
     datagram,
   )
@@ -258,6 +285,30 @@ export function icmpPacket(fields: IcmpFields): Uint8Array {
   )
 }
 
+/** An ICMPv6 message in an IPv6 packet (`from` and `to` are addresses without ports), checksums right. */
+export function icmpv6Packet(fields: IcmpFields): Uint8Array {
+  const message = [
+    fields.type,
+    fields.code ?? 0,
+    ...big16(0),
+    ...big32(fields.rest ?? 0),
+    ...payloadBytes(fields.payload),
+  ]
+  const right = transportChecksum(
+    addressBytesIpv6(fields.from),
+    addressBytesIpv6(fields.to),
+    IpProtocol.icmpv6,
+    message,
+  )
+  const checksum = big16(fields.checksum ?? right)
+  message[2] = checksum[0]!
+  message[3] = checksum[1]!
+  return ipv6Packet(
+    { ...fields, source: fields.from, destination: fields.to, protocol: IpProtocol.icmpv6 },
+    message,
+  )
+}
+
 /** A packet inside an IPv4 packet, as IPIP tunneling sends it; outer TTL 64, DF as asked. */
 export function ipipPacket(
   fields: Omit<Ipv4Fields, 'protocol'>,
@@ -283,11 +334,12 @@ const read16 = (bytes: ArrayLike<number>, at: number): number => bytes[at]! * 25
 const dotted = (bytes: Uint8Array, at: number): string => bytes.slice(at, at + 4).join('.')
 
 /**
- * What is wrong with an IPv4 packet, in sentences; an empty list when nothing is: version, lengths, header
+ * What is wrong with an IP packet, in sentences; an empty list when nothing is: version, lengths, header
  * checksum, TCP, UDP and ICMP checksums, and the same for a packet inside (IPIP).
  */
 export function packetProblems(packet: Uint8Array): string[] {
   const problems: string[] = []
+  if (packet[0]! >> 4 === 6) return packetProblemsIpv6(packet)
   if (packet.length < 20) return [`${packet.length} bytes are no IPv4 packet`]
   if (packet[0]! >> 4 !== 4) return [`IP version ${packet[0]! >> 4}`]
   const headerBytes = (packet[0]! & 15) * 4
@@ -298,10 +350,36 @@ export function packetProblems(packet: Uint8Array): string[] {
   if (plainChecksum(packet.subarray(0, headerBytes)) !== 0) problems.push('IP header checksum')
   if (read16(packet, 6) & 0x3fff) return problems // a fragment: the rest cannot be checked
   const rest = packet.subarray(headerBytes)
-  const source = packet.subarray(12, 16)
-  const destination = packet.subarray(16, 20)
-  const sum = () => transportChecksum(source, destination, packet[9]!, rest)
-  switch (packet[9]) {
+  return [
+    ...problems,
+    ...payloadProblems(packet[9]!, packet.subarray(12, 16), packet.subarray(16, 20), rest),
+  ]
+}
+
+function packetProblemsIpv6(packet: Uint8Array): string[] {
+  if (packet.length < 40) return [`${packet.length} bytes are no IPv6 packet`]
+  const { protocol, at } = payloadOfIpv6(packet)
+  const problems = payloadProblems(
+    protocol,
+    packet.subarray(8, 24),
+    packet.subarray(24, 40),
+    packet.subarray(at),
+  )
+  const length = read16(packet, 4)
+  return length === packet.length - 40
+    ? problems
+    : [`payload length ${length} in a packet of ${packet.length} bytes`, ...problems]
+}
+
+function payloadProblems(
+  protocol: number,
+  source: Uint8Array,
+  destination: Uint8Array,
+  rest: Uint8Array,
+): string[] {
+  const problems: string[] = []
+  const sum = () => transportChecksum(source, destination, protocol, rest)
+  switch (protocol) {
     case IpProtocol.tcp:
       if (rest.length < 20) problems.push(`TCP header of ${rest.length} bytes`)
       else if (sum() !== 0) problems.push('TCP checksum')
@@ -316,16 +394,36 @@ export function packetProblems(packet: Uint8Array): string[] {
       if (rest.length < 8) problems.push(`ICMP header of ${rest.length} bytes`)
       else if (plainChecksum(rest) !== 0) problems.push('ICMP checksum')
       break
+    case IpProtocol.icmpv6:
+      if (rest.length < 8) problems.push(`ICMPv6 header of ${rest.length} bytes`)
+      else if (sum() !== 0) problems.push('ICMPv6 checksum')
+      break
     case IpProtocol.ipip:
+    case IpProtocol.ipv6:
       problems.push(...packetProblems(rest).map((problem) => `inner packet: ${problem}`))
       break
   }
   return problems
 }
 
-/** The named fields of an IPv4 packet in the order of its bytes, to be read by people and compared by tests. */
+/** The named fields of an IP packet in the order of its bytes, to be read by people and compared by tests. */
 export function packetFields(packet: Uint8Array): Record<string, string | number> {
   const fields: Record<string, string | number> = {}
+  if (packet[0]! >> 4 === 6 && packet.length >= 40) {
+    fields.version = 6
+    fields.tos = (read16(packet, 0) >> 4) & 0xff
+    fields.flowLabel = (packet[1]! & 15) * 65536 + read16(packet, 2)
+    fields.payloadLength = read16(packet, 4)
+    fields.nextHeader = packet[6]!
+    fields.ttl = packet[7]!
+    fields.source = addressTextIpv6(packet, 8)
+    fields.destination = addressTextIpv6(packet, 24)
+    const { protocol, at } = payloadOfIpv6(packet)
+    fields.protocol = protocol
+    fields.headerBytes = at
+    if (at > 40) fields.extensions = Buffer.from(packet.slice(40, at)).toString('hex')
+    return addPayloadFields(fields, protocol, packet.slice(at))
+  }
   if (packet.length < 20) return { bytes: Buffer.from(packet).toString('hex') }
   const headerBytes = Math.max(20, (packet[0]! & 15) * 4)
   fields.version = packet[0]! >> 4
@@ -341,16 +439,23 @@ export function packetFields(packet: Uint8Array): Record<string, string | number
   fields.destination = dotted(packet, 16)
   if (headerBytes > 20)
     fields.ipOptions = Buffer.from(packet.slice(20, headerBytes)).toString('hex')
-  const rest = packet.slice(headerBytes)
+  return addPayloadFields(fields, packet[9]!, packet.slice(headerBytes))
+}
+
+function addPayloadFields(
+  fields: Record<string, string | number>,
+  protocol: number,
+  rest: Uint8Array,
+): Record<string, string | number> {
   let payloadAt = 0
   if (
-    (packet[9] === IpProtocol.tcp && rest.length >= 20) ||
-    (packet[9] === 17 && rest.length >= 8)
+    (protocol === IpProtocol.tcp && rest.length >= 20) ||
+    (protocol === IpProtocol.udp && rest.length >= 8)
   ) {
     fields.sourcePort = read16(rest, 0)
     fields.destinationPort = read16(rest, 2)
   }
-  if (packet[9] === IpProtocol.tcp && rest.length >= 20) {
+  if (protocol === IpProtocol.tcp && rest.length >= 20) {
     fields.sequence = read16(rest, 4) * 65536 + read16(rest, 6)
     fields.acknowledgement = read16(rest, 8) * 65536 + read16(rest, 10)
     fields.flags = Object.keys(tcpFlagBits)
@@ -360,17 +465,17 @@ export function packetFields(packet: Uint8Array): Record<string, string | number
     fields.checksum = read16(rest, 16).toString(16)
     payloadAt = (rest[12]! >> 4) * 4
     fields.tcpOptions = Buffer.from(rest.slice(20, payloadAt)).toString('hex')
-  } else if (packet[9] === IpProtocol.udp && rest.length >= 8) {
+  } else if (protocol === IpProtocol.udp && rest.length >= 8) {
     fields.udpLength = read16(rest, 4)
     fields.checksum = read16(rest, 6).toString(16)
     payloadAt = 8
-  } else if (packet[9] === IpProtocol.icmp && rest.length >= 8) {
+  } else if ((protocol === IpProtocol.icmp || protocol === IpProtocol.icmpv6) && rest.length >= 8) {
     fields.type = rest[0]!
     fields.code = rest[1]!
     fields.checksum = read16(rest, 2).toString(16)
     fields.rest = Buffer.from(rest.slice(4, 8)).toString('hex')
     payloadAt = 8
-  } else if (packet[9] === IpProtocol.ipip && rest.length >= 20) {
+  } else if ((protocol === IpProtocol.ipip || protocol === IpProtocol.ipv6) && rest.length >= 20) {
     for (const [name, value] of Object.entries(packetFields(rest))) fields[`inner.${name}`] = value
     return fields
   }
@@ -385,7 +490,8 @@ export function packetSummary(packet: Uint8Array): string {
   const end = (address: string | number | undefined, port: string | number | undefined) =>
     port === undefined ? address : `${address}:${port}`
   const name =
-    { 1: 'ICMP', 4: 'IPIP', 6: 'TCP', 17: 'UDP' }[f.protocol!] ?? `protocol ${f.protocol}`
+    { 1: 'ICMP', 4: 'IPIP', 6: 'TCP', 17: 'UDP', 41: 'IPv6', 58: 'ICMPv6' }[f.protocol!] ??
+    `protocol ${f.protocol}`
   const more = f.flags ?? (f.type === undefined ? '' : `${f.type}/${f.code}`)
   const inner =
     f['inner.source'] === undefined
@@ -394,7 +500,7 @@ export function packetSummary(packet: Uint8Array): string {
   return `${end(f.source, f.sourcePort)} > ${end(f.destination, f.destinationPort)} ${name}${more === '' ? '' : ` ${more}`}${inner} ttl ${f.ttl}, ${packet.length} bytes`
 }
 
-/** What differs between two IPv4 packets, one line a field, `field: was X, should be Y`; empty when equal. */
+/** What differs between two IP packets, one line a field, `field: was X, should be Y`; empty when equal. */
 export function packetDifferences(actual: Uint8Array, expected: Uint8Array): string[] {
   if (Buffer.compare(actual, expected) === 0) return []
   const was = packetFields(actual)
@@ -412,7 +518,7 @@ interface Asserter {
   strictSame(actual: unknown, expected: unknown, message: string): unknown
 }
 
-/** Asserts that two IPv4 packets are equal; a failure lists the fields that differ. */
+/** Asserts that two IP packets are equal; a failure lists the fields that differ. */
 export function samePacket(
   t: Asserter,
   actual: Uint8Array | undefined,
