@@ -1,10 +1,12 @@
-// What the kernel says about a network interface, and its offloads, by ioctl.
+// What the kernel says about a network interface, and its offloads, by ioctl; and a network namespace of
+// one's own.
 #include "common.h"
 
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -102,10 +104,20 @@ static void SetOffload(const Napi::CallbackInfo& info) {
                                         : InterfaceHint(error, name));
 }
 
+// enterNewNetworkNamespace()
+static void EnterNewNetworkNamespace(const Napi::CallbackInfo& info) {
+  if (unshare(CLONE_NEWNET) == 0) return;
+  int error = errno;
+  throw SystemError(info.Env(), error, "unshare", "making a network namespace",
+                    CapabilityHint(error, "CAP_SYS_ADMIN"));
+}
+
 void InitInterface(Napi::Env env, Napi::Object exports) {
   exports.Set("interfaceIndex", Napi::Function::New<InterfaceIndex>(env, "interfaceIndex"));
   exports.Set("interfaceMtu", Napi::Function::New<InterfaceMtu>(env, "interfaceMtu"));
   exports.Set("interfaceMac", Napi::Function::New<InterfaceMac>(env, "interfaceMac"));
   exports.Set("queueCount", Napi::Function::New<QueueCount>(env, "queueCount"));
+  exports.Set("enterNewNetworkNamespace",
+              Napi::Function::New<EnterNewNetworkNamespace>(env, "enterNewNetworkNamespace"));
   exports.Set("setOffload", Napi::Function::New<SetOffload>(env, "setOffload"));
 }

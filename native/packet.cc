@@ -56,6 +56,21 @@ static Napi::Value OpenPacketSocket(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, fd.release());
 }
 
+// openRawSocket(family, protocol)
+static Napi::Value OpenRawSocket(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int family = IntegerArgument(info, 0, "family");
+  int protocol = IntegerArgument(info, 1, "protocol");
+  int fd = socket(family == 6 ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+  if (fd < 0) {
+    int error = errno;
+    throw SystemError(env, error, "socket",
+                      "opening a raw socket for IP protocol " + std::to_string(protocol),
+                      CapabilityHint(error, "CAP_NET_RAW"));
+  }
+  return Napi::Number::New(env, fd);
+}
+
 // Both batched calls read each offset and length once, check it, and only then use it: the arrays may be
 // shared with another thread.
 [[noreturn]] static void RefuseOutside(Napi::Env env, int index, int64_t offset, int64_t length, size_t bytes) {
@@ -144,6 +159,7 @@ static Napi::Value SetSocketOption(const Napi::CallbackInfo& info) {
 
 void InitPacket(Napi::Env env, Napi::Object exports) {
   exports.Set("openPacketSocket", Napi::Function::New<OpenPacketSocket>(env, "openPacketSocket"));
+  exports.Set("openRawSocket", Napi::Function::New<OpenRawSocket>(env, "openRawSocket"));
   exports.Set("setSocketOption", Napi::Function::New<SetSocketOption>(env, "setSocketOption"));
   exports.Set("readBatch", Napi::Function::New<ReadBatch>(env, "readBatch"));
   exports.Set("writeBatch", Napi::Function::New<WriteBatch>(env, "writeBatch"));

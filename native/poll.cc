@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 // mapMemory(bytes): zeroed pages of their own, unmapped when the ArrayBuffer is collected. Children of a
@@ -39,6 +40,18 @@ static void ReadClock(const Napi::CallbackInfo& info) {
   clock_gettime(CLOCK_MONOTONIC, &now);
   cell.data[0] = static_cast<int32_t>(now.tv_sec);
   cell.data[1] = static_cast<int32_t>(now.tv_nsec);
+}
+
+// sleepUntil(seconds, nanoseconds): the timer slack is for those who do not mind, here it is the shortest.
+static void SleepUntil(const Napi::CallbackInfo& info) {
+  timespec moment;
+  moment.tv_sec = IntegerArgument(info, 0, "seconds");
+  moment.tv_nsec = IntegerArgument(info, 1, "nanoseconds");
+  if (moment.tv_sec < 0 || moment.tv_nsec < 0 || moment.tv_nsec > 999999999)
+    throw Napi::RangeError::New(info.Env(), "nanoseconds: must be from 0 to 999999999");
+  prctl(PR_SET_TIMERSLACK, 1);
+  while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &moment, nullptr) == EINTR) {
+  }
 }
 
 static Napi::Value CreateEvent(const Napi::CallbackInfo& info) {
@@ -114,6 +127,7 @@ static Napi::Value Wait(const Napi::CallbackInfo& info) {
 void InitPoll(Napi::Env env, Napi::Object exports) {
   exports.Set("mapMemory", Napi::Function::New<MapMemory>(env, "mapMemory"));
   exports.Set("readClock", Napi::Function::New<ReadClock>(env, "readClock"));
+  exports.Set("sleepUntil", Napi::Function::New<SleepUntil>(env, "sleepUntil"));
   exports.Set("createEvent", Napi::Function::New<CreateEvent>(env, "createEvent"));
   exports.Set("signalEvent", Napi::Function::New<SignalEvent>(env, "signalEvent"));
   exports.Set("clearEvent", Napi::Function::New<ClearEvent>(env, "clearEvent"));

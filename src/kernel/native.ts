@@ -17,6 +17,8 @@ export interface Native {
   mapMemory(bytes: number): ArrayBuffer
   /** Writes CLOCK_MONOTONIC to the cell: [0] seconds, [1] nanoseconds. No allocation, unlike returning a number. */
   readClock(cell: Int32Array): void
+  /** Sleeps until CLOCK_MONOTONIC shows this, to the precision of the kernel's timers. Blocks the thread. */
+  sleepUntil(seconds: number, nanoseconds: number): void
   /** An eventfd (non-blocking). */
   createEvent(): number
   /** Makes the eventfd readable, from any thread. */
@@ -50,6 +52,8 @@ export interface Native {
     ignoreOutgoing: boolean
     promiscuous: boolean
   }): number
+  /** Raw IP socket, non-blocking: it receives what is delivered to this machine with that protocol; family 4 or 6. */
+  openRawSocket(family: number, protocol: number): number
   /** setsockopt(2) of an integer option, for sockets that other packages open. */
   setSocketOption(fd: number, level: number, option: number, value: number): void
   /**
@@ -86,6 +90,9 @@ export interface Native {
   queueCount(name: string): number
   /** ETHTOOL_STXCSUM etc.: turns an ethtool legacy offload on or off (`tx`, `rx`, `tso`, `gso`, `gro`). */
   setOffload(name: string, offload: 'tx' | 'rx' | 'tso' | 'gso' | 'gro', on: boolean): void
+
+  /** unshare(CLONE_NEWNET): the calling thread, and processes it starts, move to a namespace that lasts as long as they use it. */
+  enterNewNetworkNamespace(): void
 
   // -- AF_XDP (see native/xsk.cc)
   /** A socket bound to a queue, with a UMEM over `region`, which must be page-aligned and stay alive until the socket is closed. */

@@ -47,3 +47,13 @@ export interface EndRecord {
 
 export type TraceRecord = PacketRecord | IpvsadmRecord | EndRecord
 export type Trace = TraceRecord[]
+
+/** Connections in the order of a trace. What may differ between two runs, `expire`, has no say in it. */
+export function sortConnections(connections: readonly ConnectionRecord[]): ConnectionRecord[] {
+  const key = ({ pro, source, virtual, destination, state }: ConnectionRecord): string =>
+    [pro, source, virtual, destination, state].join(' ')
+  return connections
+    .map((connection) => ({ connection, text: key(connection) }))
+    .sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : 0))
+    .map(({ connection }) => connection)
+}

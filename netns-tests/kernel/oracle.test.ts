@@ -1,0 +1,206 @@
+// The kernel oracle: what a real IPVS does in a scenario, at moments that are exact.
+import { readdirSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import t from 'tap'
+import { hex, tcpPacket, udpPacket } from '../../test/support/packets.js'
+import { runInGuest } from '../../src/scenario/oracle/guest.js'
+import { Oracle, oracleUnavailable } from '../../src/scenario/oracle/oracle.js'
+import type { Event, Side } from '../../src/scenario/scenario.js'
+import type { EndRecord, IpvsadmRecord, PacketRecord, Trace } from '../../src/scenario/trace.js'
+
+t.setTimeout(240_000)
+const skip = oracleUnavailable('guest')
+
+/** Events a line each; `at` moves the clock. */
+class Story {
+  readonly events: Event[] = []
+  private atMs = 0
+
+  at(seconds: number): this {
+    this.atMs = seconds * 1000
+    return this
+  }
+  ipvsadm(line: string): this {
+    return this.add({ kind: 'ipvsadm', args: line.split(' ') })
+  }
+  sysctl(key: string, value: number): this {
+    return this.add({ kind: 'sysctl', key, value: String(value) })
+  }
+  packet(packet: Uint8Array, side: Side = 'client', mark = 0): this {
+    return this.add({ kind: 'packet', packet, side, mark })
+  }
+  private add(what: Partial<Event>): this {
+    this.events.push({ line: this.events.length + 1, atMs: this.atMs, ...what } as Event)
+    return this
+  }
+}
+
+const client = '10.1.0.2:1024'
+const virtual = '10.9.9.9:80'
+const request = tcpPacket({ from: client, to: virtual, flags: 'S' })
+
+let oracle: Oracle
+t.before(async () => {
+  if (!skip) oracle = await Oracle.start({ kernel: 'guest' })
+})
+t.teardown(() => oracle?.stop())
+
+const end = (trace: Trace): EndRecord => trace.at(-1) as EndRecord
+const packetAt = (trace: Trace, index: number): PacketRecord => trace[index] as PacketRecord
+
+void t.test('an hour of the guest takes next to none of ours', { skip }, async (t) => {
+  const before = Date.now()
+  const { stdout } = await runInGuest({
+    script: 'date +%s; sleep 3600; date +%s; sleep 3600; date +%s',
+    virtualTime: true,
+  })
+  const [first, second, third] = stdout.trim().split('\n').map(Number) as [number, number, number]
+  t.match(second - first, /^360[01]$/)
+  t.match(third - second, /^360[01]$/)
+  t.ok(Date.now() - before < 60_000)
+})
+
+void t.test('packets leave where the kernel sends them', { skip }, async (t) => {
+  const trace = await oracle.run(
+    new Story()
+      .ipvsadm('-A -t 10.9.9.9:80 -s rr')
+      .ipvsadm('-a -t 10.9.9.9:80 -r 10.2.0.3:8080 -m')
+      .packet(request)
+      .packet(tcpPacket({ from: '10.2.0.3:8080', to: client, flags: 'SA' }), 'server')
+      .ipvsadm('-a -t 10.9.9.9:80 -r 10.2.0.3:8080 -m').events,
+  )
+  t.match(packetAt(trace, 2).out, [{ side: 'server', dmac: '02:00:0a:02:00:03' }])
+  const sent = hex(packetAt(trace, 2).out[0]!.ip)
+  t.strictSame([...sent.subarray(12, 24)], [10, 1, 0, 2, 10, 2, 0, 3, 4, 0, 0x1f, 0x90])
+  t.match(packetAt(trace, 3).out, [{ side: 'client', dmac: '02:00:0a:01:00:02' }])
+  t.strictSame([...hex(packetAt(trace, 3).out[0]!.ip).subarray(12, 16)], [10, 9, 9, 9])
+  t.strictSame(trace[4], {
+    line: 5,
+    exit: 255,
+    stdout: '',
+    stderr: 'Destination already exists\n',
+  })
+  t.match(end(trace).services, /TCP {2}10\.9\.9\.9:80 +1 +1 +1 +40 +40\n/)
+  t.strictSame(end(trace).connections, [
+    {
+      pro: 'TCP',
+      expire: 60,
+      state: 'SYN_RECV',
+      source: client,
+      virtual,
+      destination: '10.2.0.3:8080',
+    },
+  ])
+})
+
+void t.test('what IPVS declines goes to the host', { skip }, async (t) => {
+  const trace = await oracle.run(
+    new Story()
+      .ipvsadm('-A -t 10.9.9.9:80 -s rr')
+      .ipvsadm('-a -t 10.9.9.9:80 -r 10.2.0.3 -g')
+      .packet(tcpPacket({ from: client, to: '10.9.9.9:81', flags: 'S' }))
+      .packet(udpPacket({ from: client, to: '10.9.9.9:80' }))
+      .packet(tcpPacket({ from: client, to: '10.8.8.8:80', flags: 'S' }))
+      .packet(request).events,
+  )
+  // The stack's reset and its port unreachable are not IPVS's.
+  t.match(packetAt(trace, 2), { out: [], declined: true })
+  t.match(packetAt(trace, 3), { out: [], declined: true })
+  // By the default route, one hop on.
+  t.match(packetAt(trace, 4), {
+    out: [{ side: 'client', dmac: '02:00:0a:01:ff:fe' }],
+    declined: false,
+  })
+  t.equal(hex(packetAt(trace, 4).out[0]!.ip)[8], 63)
+  t.match(packetAt(trace, 5), { out: [{ side: 'server' }], declined: false })
+})
+
+void t.test("IPVS's own ICMP error is in the trace", { skip }, async (t) => {
+  const trace = await oracle.run(
+    new Story().ipvsadm('-A -t 10.9.9.9:80 -s rr').packet(request).events,
+  )
+  t.match(packetAt(trace, 1), {
+    declined: false,
+    out: [{ side: 'client', dmac: '02:00:0a:01:00:02' }],
+  })
+  const sent = hex(packetAt(trace, 1).out[0]!.ip)
+  t.strictSame([sent[9], sent[20], sent[21]], [1, 3, 3], 'port unreachable')
+})
+
+void t.test('a mark makes a packet one of a firewall-mark service', { skip }, async (t) => {
+  const trace = await oracle.run(
+    new Story()
+      .ipvsadm('-A -f 3 -s rr')
+      .ipvsadm('-a -f 3 -r 10.2.0.5 -i')
+      .packet(tcpPacket({ from: client, to: '10.7.7.7:80', flags: 'S' }), 'client', 3)
+      .packet(tcpPacket({ from: client, to: '10.7.7.7:81', flags: 'S' }), 'client', 4)
+      .packet(tcpPacket({ from: client, to: '10.7.7.7:82', flags: 'S' })).events,
+  )
+  t.match(packetAt(trace, 2), { out: [{ side: 'server', dmac: '02:00:0a:02:00:05' }] })
+  t.match(packetAt(trace, 3), { out: [], declined: true })
+  t.match(packetAt(trace, 4), { out: [{ side: 'client', dmac: '02:00:0a:01:ff:fe' }] })
+})
+
+void t.test('time passes exactly, and timers round up as ever', { skip }, async (t) => {
+  // 300 s are 30000 jiffies, which the kernel's timer wheel keeps in a slot 512 jiffies wide, and never early.
+  const story = new Story()
+    .ipvsadm('-A -u 10.9.9.9:80 -s rr')
+    .ipvsadm('-a -u 10.9.9.9:80 -r 10.2.0.3 -g')
+    .packet(udpPacket({ from: client, to: virtual }))
+  for (const seconds of [1, 299, 302.07, 302.09]) story.at(seconds).ipvsadm('-L -n -c')
+  for (let run = 0; run < 3; run++) {
+    const trace = await oracle.run(story.events)
+    const left = trace
+      .slice(3, 7)
+      .map((record) => /UDP (\d\d:\d\d)/.exec((record as IpvsadmRecord).stdout)?.[1])
+    t.strictSame(left, ['04:59', '00:01', '00:00', undefined])
+  }
+})
+
+void t.test('each scenario has an IPVS and settings of its own', { skip }, async (t) => {
+  const changed = new Story()
+    .sysctl('net.ipv4.vs.expire_nodest_conn', 1)
+    .ipvsadm('--set 10 20 30')
+    .ipvsadm('-A -t 10.9.9.9:80 -s rr')
+    .ipvsadm('-L --timeout')
+  const untouched = new Story().ipvsadm('-L --timeout')
+  const [first, second] = await Promise.all([
+    oracle.run(changed.events),
+    oracle.run(untouched.events),
+  ])
+  t.match((first[2] as IpvsadmRecord).stdout, '10 20 30')
+  t.match((second[0] as IpvsadmRecord).stdout, '900 120 300')
+  t.notMatch(end(second).services, '10.9.9.9')
+})
+
+void t.test('a scenario that cannot be run fails alone', { skip }, async (t) => {
+  await t.rejects(oracle.run(new Story().sysctl('net.ipv4.vs.nonsense', 1).events), {
+    message: /line 1: ENOENT.*nonsense/,
+  })
+  t.equal((await oracle.run([])).length, 1)
+})
+
+void t.test('two side by side, and nothing is left of them', { skip }, async (t) => {
+  const left = (): string[] => [
+    ...readdirSync(tmpdir()).filter((name) => name.startsWith('uvs-guest-')),
+    ...readdirSync('/proc').filter((name) => {
+      try {
+        return readFileSync(`/proc/${name}/cmdline`, 'utf8').includes('uvs-guest-')
+      } catch {
+        return false
+      }
+    }),
+  ]
+  const before = left()
+  const both = await Promise.all([
+    Oracle.start({ kernel: 'guest' }),
+    Oracle.start({ kernel: 'guest' }),
+  ])
+  const story = new Story().ipvsadm('-A -t 10.9.9.9:80 -s rr').packet(request)
+  const [one, other] = await Promise.all(both.map((each) => each.run(story.events)))
+  t.strictSame(end(one!), end(other!))
+  t.ok(left().length > before.length)
+  await Promise.all(both.map((each) => each.stop()))
+  t.strictSame(left(), before)
+  await t.rejects(both[0]!.run([]), { message: /stopped/ })
+})

@@ -1,0 +1,175 @@
+/**
+ * What runs beside the kernel that is asked: inside the guest, or as a process of its own on the running kernel.
+ * It is given jobs one after the other, each in a network namespace of its own.
+ *
+ *   node agent.js guest|running DIRECTORY
+ */
+import { spawnSync } from 'node:child_process'
+import { readFileSync, readSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { readMonotonic, sleepUntil } from '../../kernel/sleep.js'
+import {
+  sortConnections,
+  type ConnectionRecord,
+  type EndRecord,
+  type IpvsadmRecord,
+  type Trace,
+  type TraceRecord,
+} from '../trace.js'
+import { DirectorWorld, writeSetting } from './director-world.js'
+import { SHARED } from './guest.js'
+import { jobFile, question, resultFile, type Job, type JobEvent, type JobResult } from './job.js'
+import { CHANNEL } from './owned-process.js'
+
+/** How much slower than the host's the guest's clock runs while it computes. */
+const SLOWNESS = 10_000
+/**
+ * The kernel's timers round up to multiples of up to 32768 jiffies (those that run for less than six hours).
+ * A scenario starts at such a multiple, so that its timers always round alike.
+ */
+const ALIGNMENT_JIFFIES = 32_768
+const NANOSECONDS_PER_JIFFY = 10_000_000n
+/** A scenario starts so long behind the edge of a jiffy, so that the kernel has done what is due. */
+const AFTER_EDGE_NANOSECONDS = 100_000n
+/** The kernel sums up its counters every 2 s. */
+const SUMMING_MS = 2300
+
+/** How the agent meets the host: by the guest's clock, which stops while it waits, or by a descriptor. */
+interface Host {
+  ask(text: string): void
+  /** When a scenario starts that is ready now. */
+  startNanoseconds(): bigint
+}
+
+function guestHost(): Host {
+  const call = (text: string): void => {
+    statSync(join(SHARED, `uvs-guest-clock:${text}`), { throwIfNoEntry: false })
+  }
+  call(`slow:${SLOWNESS}`)
+  const jiffiesAhead = readJiffiesAhead()
+  return {
+    ask: (text) => call(`ask:${text}`),
+    startNanoseconds() {
+      const jiffies = readMonotonic() / NANOSECONDS_PER_JIFFY + jiffiesAhead + 2n
+      const alignment = BigInt(ALIGNMENT_JIFFIES)
+      const start = ((jiffies + alignment - 1n) / alignment) * alignment
+      return (start - jiffiesAhead) * NANOSECONDS_PER_JIFFY + AFTER_EDGE_NANOSECONDS
+    },
+  }
+}
+
+function runningHost(): Host {
+  const answer = new Uint8Array(1)
+  return {
+    ask(text) {
+      writeSync(CHANNEL, `${text}\n`)
+      if (readSync(CHANNEL, answer) !== 1) process.exit(0)
+    },
+    startNanoseconds: readMonotonic,
+  }
+}
+
+/** How far jiffies are ahead of the monotonic clock; ticks come at whole jiffies of that clock. */
+function readJiffiesAhead(): bigint {
+  // Just behind a tick, so that the kernel has counted it.
+  const tick = readMonotonic() / NANOSECONDS_PER_JIFFY + 2n
+  sleepUntil(tick * NANOSECONDS_PER_JIFFY + AFTER_EDGE_NANOSECONDS)
+  const jiffies = /^jiffies: (\d+)$/m.exec(readFileSync('/proc/timer_list', 'utf8'))
+  if (!jiffies) throw new Error('/proc/timer_list does not say jiffies')
+  return BigInt(jiffies[1]!) - tick
+}
+
+function run(job: Job, host: Host): Trace {
+  const world = new DirectorWorld(job)
+  try {
+    const start = host.startNanoseconds()
+    let nowMs = 0
+    const sleepTo = (ms: number): void => {
+      sleepUntil(start + BigInt(Math.round(ms * 1e6)))
+      world.discard()
+      nowMs = ms
+    }
+    sleepTo(0)
+    const trace: Trace = []
+    for (const event of job.events) {
+      if (event.atMs > nowMs) sleepTo(event.atMs)
+      const record = runEvent(event, world)
+      if (record) trace.push(record)
+    }
+    const connections = listConnections()
+    sleepTo(nowMs + SUMMING_MS)
+    const services = ipvsadm(['-L', '-n', '--stats', '--exact'])
+    trace.push({ end: true, services: services.stdout, connections } satisfies EndRecord)
+    return trace
+  } finally {
+    world.close()
+  }
+}
+
+function runEvent(event: JobEvent, world: DirectorWorld): TraceRecord | undefined {
+  try {
+    switch (event.kind) {
+      case 'ipvsadm':
+        return { line: event.line, ...ipvsadm(event.args) }
+      case 'sysctl':
+        return writeSysctl(event.key, event.value)
+      case 'packet':
+        return {
+          line: event.line,
+          ...world.send(Buffer.from(event.packet, 'hex'), event.side, event.mark),
+        }
+    }
+  } catch (error) {
+    throw new Error(`line ${event.line}: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+function writeSysctl(key: string, value: string): undefined {
+  if (!key.startsWith('net.'))
+    throw new Error(`${key}: only settings under net. are a namespace's own`)
+  writeSetting(key.slice('net.'.length).replaceAll('.', '/'), value)
+}
+
+function ipvsadm(args: readonly string[]): Omit<IpvsadmRecord, 'line'> {
+  const { status, stdout, stderr, error } = spawnSync('/usr/sbin/ipvsadm', args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  if (status === null) throw new Error(`ipvsadm did not end by itself`, { cause: error })
+  return { exit: status, stdout, stderr }
+}
+
+function listConnections(): ConnectionRecord[] {
+  const { exit, stdout, stderr } = ipvsadm(['-L', '-n', '-c'])
+  if (exit !== 0) throw new Error(`ipvsadm -L -n -c failed: ${stderr}`)
+  const [, , ...lines] = stdout.trimEnd().split('\n')
+  return sortConnections(
+    lines.map((line) => {
+      const [pro, expire, state, source, virtual, destination] = line.split(/\s+/)
+      const [minutes, seconds] = expire!.split(':').map(Number)
+      return {
+        pro: pro!,
+        expire: minutes! * 60 + seconds!,
+        state: state!,
+        source: source!,
+        virtual: virtual!,
+        destination: destination!,
+      }
+    }),
+  )
+}
+
+const [where, directory] = process.argv.slice(2) as ['guest' | 'running', string]
+const host = where === 'guest' ? guestHost() : runningHost()
+for (let number = 0; ;) {
+  host.ask(question(number++))
+  let result: JobResult
+  try {
+    result = {
+      trace: run(JSON.parse(readFileSync(join(directory, jobFile(number)), 'utf8')) as Job, host),
+    }
+  } catch (error) {
+    result = { error: (error as Error).stack ?? String(error) }
+  }
+  writeFileSync(join(directory, resultFile(number)), JSON.stringify(result))
+}
