@@ -438,8 +438,6 @@ function parseServiceKey(key: ServiceKey): ParsedServiceKey {
   }
   const protocol = protocolNumber(key.protocol)
   if (protocol === undefined) throw new IpvsError('EINVAL', `unknown protocol '${key.protocol}'`)
-  if (protocol === IpProtocol.sctp)
-    throw new IpvsError('ENOTSUP', 'virtual services of SCTP are not supported')
   return { protocol, addressBe: parseIpv4(key.address), portBe: parsePort(key.port), mark: 0 }
 }
 
@@ -542,7 +540,7 @@ function replyPort(destination: Destination): number {
 }
 
 function replyProtocols(service: Service): ServiceProtocol[] {
-  return 'fwmark' in service.key ? ['tcp', 'udp'] : [service.key.protocol]
+  return 'fwmark' in service.key ? ['tcp', 'udp', 'sctp'] : [service.key.protocol]
 }
 
 function serviceName(key: ServiceKey): string {

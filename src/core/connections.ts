@@ -18,7 +18,8 @@ import {
   type DestinationSlots,
 } from './destination.js'
 import type { Protocols } from './protocols/index.js'
-import { Direction, effectiveDirection, TemplateState } from './protocols/protocol.js'
+import { Direction, effectiveDirection, NO_EVENT, TemplateState } from './protocols/protocol.js'
+import { SctpState } from './protocols/sctp.js'
 import { TcpState } from './protocols/tcp.js'
 import { ReplyFilter } from './reply-filter.js'
 import type { TimerWheel } from './timer-wheel.js'
@@ -89,6 +90,11 @@ export class Connections {
     this.wheel.schedule(connection)
   }
 
+  /** Starts the timer of a living connection anew with the timeout that it has. */
+  prolong(connection: number): void {
+    this.touch(connection, this.table.words[connection * LINE_WORDS + W.timeout]!)
+  }
+
   /** Starts the timer of a living connection anew. */
   touch(connection: number, timeout: number): void {
     const { words } = this.table
@@ -101,32 +107,45 @@ export class Connections {
   }
 
   /**
-   * Moves a connection through the states of its protocol (set_tcp_state, udp_state_transition).
+   * Moves a connection through the states of its protocol (set_tcp_state, set_sctp_state,
+   * udp_state_transition).
    *
    * @param direction input or output
-   * @param tcpFlags flags byte of the TCP header; anything for other protocols
+   * @param event flags byte of the TCP header, or type of the SCTP chunk that decides; NO_EVENT when it is not
+   *   there; anything for other protocols
    * @returns the timeout of the state that it is in now, in jiffies
    */
-  transition(connection: number, protocol: number, direction: Direction, tcpFlags: number): number {
-    if (protocol !== IpProtocol.tcp) {
+  transition(connection: number, protocol: number, direction: Direction, event: number): number {
+    const { words, bytes } = this.table
+    const line = connection * LINE_WORDS
+    if (protocol === IpProtocol.udp) {
       if (direction === Direction.output) this.assureTemplate(connection)
       return this.protocols.udp.timeouts[0]!
     }
-    const { words, bytes } = this.table
-    const { tcp } = this.protocols
-    const line = connection * LINE_WORDS
+    if (event === NO_EVENT) return words[line + W.timeout]!
+    const { tcp, sctp } = this.protocols
     const flags = words[line + W.flags]!
     if (direction === Direction.output && (flags & ConnectionFlag.noOutput) !== 0)
       words[line + W.flags] = flags & ~ConnectionFlag.noOutput
+    const seen = effectiveDirection(direction, flags)
     const stateAt = connection * LINE_BYTES + B.state
     const state = bytes[stateAt]!
-    const next = tcp.transition(state, tcpFlags, effectiveDirection(direction, flags))
+    if (protocol === IpProtocol.tcp) {
+      const next = tcp.transition(state, event, seen)
+      if (next !== state) {
+        bytes[stateAt] = next
+        this.setActive(connection, tcp.isActive(next))
+        if (next === TcpState.established) this.assureTemplate(connection)
+      }
+      return tcp.timeouts[next]!
+    }
+    const next = sctp.transition(state, event, seen)
     if (next !== state) {
       bytes[stateAt] = next
-      this.setActive(connection, tcp.isActive(next))
-      if (next === TcpState.established) this.assureTemplate(connection)
+      this.setActive(connection, sctp.isActive(next))
+      if (next === SctpState.established) this.assureTemplate(connection)
     }
-    return tcp.timeouts[next]!
+    return sctp.timeouts[next]!
   }
 
   /** Counts a connection among the active or the inactive ones of its destination. */

@@ -1,10 +1,10 @@
 import type { FramePool } from '../port/frame-pool.js'
-import { NO_HOP, type Neighbours } from '../port/neighbours.js'
+import { HopState, NO_HOP, type Neighbours } from '../port/neighbours.js'
 import type { Random } from '../port/random.js'
 import { IcmpType, UnreachableCode } from '../wire/icmp.js'
 import * as ipv4 from '../wire/ipv4.js'
+import * as sctp from '../wire/sctp.js'
 import * as tcp from '../wire/tcp.js'
-import * as udp from '../wire/udp.js'
 import type { Command, Reply } from './commands.js'
 import { Configuration } from './configuration.js'
 import { B, ConnectionFlag, LINE_BYTES, LINE_WORDS, W } from './connection.js'
@@ -21,9 +21,10 @@ import { routeToClient } from './forwarding/route.js'
 import { forwardThroughTunnel } from './forwarding/tunnel.js'
 import { IcmpLimiter } from './icmp-limiter.js'
 import { MarkRules } from './marks.js'
-import { Packet } from './packet.js'
+import { Packet, PORTS_BYTES, readTransport } from './packet.js'
 import { Protocols } from './protocols/index.js'
 import { Direction } from './protocols/protocol.js'
+import { SctpState } from './protocols/sctp.js'
 import { TcpState } from './protocols/tcp.js'
 import { RelatedIcmp } from './related-icmp.js'
 import { isFtp, isFtpData, ServiceRegistry, type Service } from './service.js'
@@ -231,26 +232,15 @@ export class Director {
     if (ipv4.isMartianSource(packet.sourceBe)) return exit.drop(Reason['martian-source'])
     if (ipv4.isFragment(this.halfs, network)) return this.processFragment()
 
-    let tcpFlags = 0
-    const transportBytes = packet.totalBytes - packet.headerBytes
-    if (protocol === ipv4.IpProtocol.tcp) {
-      const malformed = tcp.validate(bytes, packet.transport, transportBytes)
-      if (malformed !== tcp.Malformed.none) return exit.drop(malformed)
-      tcpFlags = tcp.flags(bytes, packet.transport)
-    } else if (protocol === ipv4.IpProtocol.udp) {
-      const malformed = udp.validate(transportBytes)
-      if (malformed !== udp.Malformed.none) return exit.drop(malformed)
-    } else if (protocol === ipv4.IpProtocol.icmp) {
-      return this.icmp.process(packet)
-    } else {
-      return exit.decline(Reason['unsupported-protocol'])
-    }
+    if (protocol === ipv4.IpProtocol.icmp) return this.icmp.process(packet)
+    if (!readTransport(bytes, packet)) return exit.decline(Reason['unsupported-protocol'])
+    if (packet.transportBytes < PORTS_BYTES) return this.declineTruncated()
     const ports = (packet.ports = words[packet.transport >> 2]!)
 
     // The kernel looks for a reply first. Only what comes from a masqueraded real server can be one.
     if (connections.replies.mayContain(protocol, packet.sourceBe, ports & 0xffff)) {
       const connection = this.findReply()
-      if (connection !== 0) return this.processReply(connection, tcpFlags)
+      if (connection !== 0) return this.processReply(connection)
     }
 
     const connection = this.table.findRequest(
@@ -259,13 +249,13 @@ export class Director {
       packet.destinationBe,
       ports,
     )
-    if (connection === 0) return this.processNew(tcpFlags)
+    if (connection === 0) return this.processNew()
 
     const destination = connections.destinationOf(connection)!
-    if ((tcpFlags & tcp.TcpFlag.syn) === 0 || !this.isToBeReplaced(connection, destination)) {
+    if (!packet.isOpening || !this.isToBeReplaced(connection, destination)) {
       if (destination.available) {
         const { input } = Direction
-        const timeout = connections.transition(connection, protocol, input, tcpFlags)
+        const timeout = connections.transition(connection, protocol, input, packet.event)
         connections.touch(connection, timeout)
         return this.forwardRequest(connection, destination)
       }
@@ -273,17 +263,21 @@ export class Director {
         return exit.drop(Reason['destination-unavailable'])
     }
     connections.expireSoon(connection)
-    return this.processNew(tcpFlags)
+    return this.processNew()
   }
 
   /** A packet from a masqueraded real server to the client of its connection. */
-  private processReply(connection: number, tcpFlags: number): Verdict {
+  private processReply(connection: number): Verdict {
     const { exit, packet, table, connections } = this
     const hop = routeToClient(exit, packet, table, connection)
     if (hop === NO_HOP) return exit.verdict
+    if (!packet.hasHeader) {
+      connections.prolong(connection)
+      return exit.drop(Reason['truncated-transport-header'])
+    }
     this.traffic.countOut(connection, packet.totalBytes)
     const { output } = Direction
-    const timeout = connections.transition(connection, packet.protocol, output, tcpFlags)
+    const timeout = connections.transition(connection, packet.protocol, output, packet.event)
     connections.touch(connection, timeout)
     return masqueradeReply(exit, packet, table, connection, hop)
   }
@@ -319,7 +313,7 @@ export class Director {
   }
 
   /**
-   * Whether a SYN means a new connection, though there is one: its destination takes no more
+   * Whether a SYN or INIT means a new connection, though there is one: its destination takes no more
    * (expire_nodest_conn), or the old one has been closed and the client uses its port again
    * (conn_reuse_mode).
    */
@@ -330,6 +324,7 @@ export class Director {
     const line = connection * LINE_WORDS
     if (table.words[line + W.control] !== 0) return false
     const state = table.bytes[connection * LINE_BYTES + B.state]!
+    if (this.packet.protocol === ipv4.IpProtocol.sctp) return state === SctpState.closed
     if (state === TcpState.timeWait || state === TcpState.close) return true
     return (
       (settings.connectionReuseMode & 2) !== 0 &&
@@ -354,9 +349,29 @@ export class Director {
     return isOurs ? exit.drop(Reason.fragment) : exit.decline(Reason.fragment)
   }
 
+  /** A packet too short for its ports. What is addressed to the director itself ends here, as in the kernel. */
+  private declineTruncated(): Verdict {
+    const { exit, packet } = this
+    const reason = Reason['truncated-transport-header']
+    packet.ports = 0
+    return this.isLocal() ? exit.drop(reason) : exit.decline(reason)
+  }
+
+  /** Whether the packet is one that the kernel delivers locally, where IPVS looks for services. */
+  private isLocal(): boolean {
+    const { packet, services } = this
+    const { neighbours } = this.exit
+    return (
+      services.hasAddress(packet.destinationBe) ||
+      neighbours.state[neighbours.hopFor(packet.destinationBe)] === HopState.local ||
+      (this.marks.list.length > 0 && services.getByMark(this.marks.markOf(packet)) !== undefined)
+    )
+  }
+
   /** A packet without a connection: it begins one, if a service wants it. */
-  private processNew(tcpFlags: number): Verdict {
+  private processNew(): Verdict {
     const { exit, packet, connections } = this
+    if (!packet.mayBegin) return this.declineTruncated()
     const mark = this.marks.list.length > 0 ? this.marks.markOf(packet) : 0
     const service = this.services.find(
       mark,
@@ -365,8 +380,7 @@ export class Director {
       packet.destinationPortBe,
     )
     if (!service) return exit.decline(Reason['no-service'])
-    if (packet.protocol === ipv4.IpProtocol.tcp && !this.beginsConnection(tcpFlags))
-      return exit.decline(Reason['no-connection'])
+    if (!this.beginsConnection()) return exit.decline(Reason['no-connection'])
     if (this.defence.dropsPacket()) return exit.drop(Reason['drop-packet-defence'])
     // Active FTP's data connections are the server's to begin.
     if (isFtpData(packet.sourcePortBe)) return exit.decline(Reason['no-connection'])
@@ -377,7 +391,12 @@ export class Director {
     if (connection === NONE) return exit.verdict
     const destination = connections.destinationOf(connection)!
     this.traffic.countConnection(service, destination)
-    const timeout = connections.transition(connection, packet.protocol, Direction.input, tcpFlags)
+    const timeout = connections.transition(
+      connection,
+      packet.protocol,
+      Direction.input,
+      packet.event,
+    )
     if ((this.table.words[connection * LINE_WORDS + W.flags]! & ConnectionFlag.onePacket) === 0) {
       connections.start(connection, timeout)
       return this.forwardRequest(connection, destination)
@@ -387,9 +406,21 @@ export class Director {
     return verdict
   }
 
-  private beginsConnection(tcpFlags: number): boolean {
-    if ((tcpFlags & tcp.TcpFlag.rst) !== 0) return false
-    return this.settings.sloppyTcp !== 0 || (tcpFlags & tcp.TcpFlag.syn) !== 0
+  /** Whether a connection may begin with the packet (tcp_conn_schedule, sctp_conn_schedule). */
+  private beginsConnection(): boolean {
+    const { packet, settings } = this
+    switch (packet.protocol) {
+      case ipv4.IpProtocol.tcp:
+        if ((packet.event & tcp.TcpFlag.rst) !== 0) return false
+        return packet.isOpening || settings.sloppyTcp !== 0
+      case ipv4.IpProtocol.sctp: {
+        if (packet.isOpening) return true
+        const type = this.bytes[packet.transport + sctp.FIRST_CHUNK]
+        return settings.sloppySctp !== 0 && type !== sctp.ChunkType.abort
+      }
+      default:
+        return true
+    }
   }
 
   /** @returns the new connection, or 0 with the verdict in `exit` */

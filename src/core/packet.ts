@@ -1,4 +1,9 @@
+import { IpProtocol } from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
+import * as sctp from '../wire/sctp.js'
+import * as tcp from '../wire/tcp.js'
+import * as udp from '../wire/udp.js'
+import { NO_EVENT } from './protocols/protocol.js'
 
 /**
  * The packet that the director is working on: where its headers are in the pool's memory, and what lookups
@@ -15,6 +20,8 @@ export class Packet {
   totalBytes = 0
   /** Byte offset of the transport header. */
   transport = 0
+  /** Bytes from there to the packet's end. */
+  transportBytes = 0
   protocol = 0
   /**
    * The IPv4 address; of an IPv6 packet the fold of its four words (ipv6.foldAddress), which is what the
@@ -26,6 +33,14 @@ export class Packet {
   ports = 0
   /** Index of the port that it came in by. */
   inPort = 0
+  /** The transport header is all there. */
+  hasHeader = false
+  /** What the kernel asks of a packet that is to begin a connection is there: SCTP needs a chunk, too. */
+  mayBegin = false
+  /** What moves its connection to another state: see Connections.transition. */
+  event = 0
+  /** A TCP packet with SYN, or an SCTP packet with INIT. */
+  isOpening = false
   /** Where the addresses are: the index of their first word in the pool's memory. */
   sourceAt = 0
   destinationAt = 0
@@ -52,5 +67,42 @@ export class Packet {
   destinationWord(index: number): number {
     if (this.family === 6) return this.words[this.destinationAt + index]!
     return index === 0 ? this.destinationBe : 0
+  }
+}
+
+/** Bytes that TCP's, UDP's and SCTP's ports are in, at the start of their headers. */
+export const PORTS_BYTES = 4
+
+/**
+ * Notes what the director has to know of a packet's transport header. As in the kernel, nothing of it is
+ * checked but that it is there.
+ *
+ * @returns false for protocols that have no services
+ */
+export function readTransport(bytes: Uint8Array, packet: Packet): boolean {
+  const { transport } = packet
+  const available = (packet.transportBytes = packet.totalBytes - packet.headerBytes)
+  switch (packet.protocol) {
+    case IpProtocol.tcp: {
+      const isWhole = available >= tcp.MIN_HEADER_BYTES
+      packet.hasHeader = packet.mayBegin = isWhole
+      packet.event = isWhole ? tcp.flags(bytes, transport) : NO_EVENT
+      packet.isOpening = isWhole && (packet.event & tcp.TcpFlag.syn) !== 0
+      return true
+    }
+    case IpProtocol.udp:
+      packet.hasHeader = packet.mayBegin = available >= udp.HEADER_BYTES
+      packet.isOpening = false
+      return true
+    case IpProtocol.sctp: {
+      const first = sctp.firstChunk(bytes, transport, available)
+      packet.hasHeader = available >= sctp.HEADER_BYTES
+      packet.mayBegin = first >= 0
+      packet.event = sctp.decidingChunk(bytes, transport, available)
+      packet.isOpening = first === sctp.ChunkType.init
+      return true
+    }
+    default:
+      return false
   }
 }

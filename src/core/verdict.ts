@@ -22,7 +22,6 @@ export const reasons = [
   'bad-total-length',
   'bad-ip-checksum',
   'truncated-transport-header',
-  'bad-tcp-offset',
   'bad-transport-checksum',
   'martian-source',
   // valid, not forwarded

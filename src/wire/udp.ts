@@ -8,15 +8,6 @@ export const DESTINATION_PORT = 2
 export const LENGTH = 4
 export const CHECKSUM = 6
 
-/** What is wrong with a header: the numbers of the reasons in core/verdict.ts. */
-export const Malformed = { none: 0, truncated: 6 } as const
-export type Malformed = (typeof Malformed)[keyof typeof Malformed]
-
-/** @param available bytes of the IP packet from the header's start */
-export function validate(available: number): Malformed {
-  return available < HEADER_BYTES ? Malformed.truncated : Malformed.none
-}
-
 /** Both ports in one word: source in the low half, destination in the high half, network order. */
 export function ports(words: Int32Array, offset: number): number {
   return words[offset >> 2]!

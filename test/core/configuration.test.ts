@@ -215,6 +215,7 @@ t.test('steering names what has to come here', (t) => {
       { protocol: 'udp', address: '10.0.0.4', port: 0 },
       { protocol: 'tcp', address: '10.0.0.5', port: 8080 },
       { protocol: 'udp', address: '10.0.0.5', port: 8080 },
+      { protocol: 'sctp', address: '10.0.0.5', port: 8080 },
     ],
     marks: [rules[0]],
   })

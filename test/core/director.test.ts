@@ -228,8 +228,6 @@ t.test('what is malformed is dropped under its reason', (t) => {
       ipv4Packet({ source: CLIENT, destination: VIP, protocol: 1 }, [3, 3, 0, 0]),
       'truncated-transport-header',
     ],
-    [tcpPacket({ ...request, flags: 'S', dataOffset: 4 }), 'bad-tcp-offset'],
-    [tcpPacket({ ...request, flags: 'S', dataOffset: 6 }), 'bad-tcp-offset'],
     [tcpPacket({ ...request, from: '127.0.0.1:1', flags: 'S' }), 'martian-source'],
     [tcpPacket({ ...request, from: '224.0.0.1:1', flags: 'S' }), 'martian-source'],
     [tcpPacket({ ...request, from: '0.0.0.0:1', flags: 'S' }), 'martian-source'],

@@ -80,7 +80,15 @@ export function transportChecksum(
 const big16 = (value: number): number[] => [(value >> 8) & 0xff, value & 0xff]
 const big32 = (value: number): number[] => [...big16(value >>> 16), ...big16(value)]
 
-export const IpProtocol = { icmp: 1, ipip: 4, tcp: 6, udp: 17, ipv6: 41, icmpv6: 58 } as const
+export const IpProtocol = {
+  icmp: 1,
+  ipip: 4,
+  tcp: 6,
+  udp: 17,
+  sctp: 132,
+  ipv6: 41,
+  icmpv6: 58,
+} as const
 
 /** The bytes of an address of either family. */
 function anyAddressBytes(address: string): number[] {
@@ -258,6 +266,46 @@ export function udpPacket(fields: UdpFields): Uint8Array {
   )
 }
 
+/** CRC-32c bit by bit (RFC 9260, appendix A), its bytes in the order of SCTP's header. */
+export function plainCrc32c(bytes: ArrayLike<number>): number[] {
+  let crc = 0xffffffff
+  for (let i = 0; i < bytes.length; i++) {
+    crc ^= bytes[i]!
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1
+  }
+  return big32(~crc).reverse()
+}
+
+export interface SctpFields extends Ends {
+  /** Chunk types with the bytes of their values, in order. */
+  chunks: readonly [type: number, value?: ArrayLike<number> | string][]
+  verificationTag?: number
+  /** Used instead of the right one: four bytes. */
+  checksum?: ArrayLike<number>
+}
+
+/** An SCTP packet in an IPv4 packet, checksums right. */
+export function sctpPacket(fields: SctpFields): Uint8Array {
+  const from = splitEnd(fields.from)
+  const to = splitEnd(fields.to)
+  const packet = [
+    ...big16(from.port),
+    ...big16(to.port),
+    ...big32(fields.verificationTag ?? 0),
+    ...big32(0),
+  ]
+  for (const [type, payload] of fields.chunks) {
+    const value = payloadBytes(payload)
+    packet.push(type, 0, ...big16(4 + value.length), ...value)
+    while (packet.length % 4 !== 0) packet.push(0)
+  }
+  Array.from(fields.checksum ?? plainCrc32c(packet)).forEach((byte, i) => (packet[8 + i] = byte))
+  return ipv4Packet(
+    { ...fields, source: from.address, destination: to.address, protocol: IpProtocol.sctp },
+    packet,
+  )
+}
+
 export interface IcmpFields extends Ends {
   type: number
   code?: number
@@ -390,6 +438,13 @@ function payloadProblems(
         problems.push(`UDP length ${read16(rest, 4)} in a datagram of ${rest.length} bytes`)
       else if (read16(rest, 6) !== 0 && sum() !== 0) problems.push('UDP checksum')
       break
+    case IpProtocol.sctp:
+      if (rest.length < 12) problems.push(`SCTP header of ${rest.length} bytes`)
+      else {
+        const right = plainCrc32c([...rest.slice(0, 8), 0, 0, 0, 0, ...rest.slice(12)])
+        if (right.some((byte, i) => byte !== rest[8 + i])) problems.push('SCTP checksum')
+      }
+      break
     case IpProtocol.icmp:
       if (rest.length < 8) problems.push(`ICMP header of ${rest.length} bytes`)
       else if (plainChecksum(rest) !== 0) problems.push('ICMP checksum')
@@ -450,7 +505,8 @@ function addPayloadFields(
   let payloadAt = 0
   if (
     (protocol === IpProtocol.tcp && rest.length >= 20) ||
-    (protocol === IpProtocol.udp && rest.length >= 8)
+    (protocol === IpProtocol.udp && rest.length >= 8) ||
+    (protocol === IpProtocol.sctp && rest.length >= 12)
   ) {
     fields.sourcePort = read16(rest, 0)
     fields.destinationPort = read16(rest, 2)
@@ -469,6 +525,10 @@ function addPayloadFields(
     fields.udpLength = read16(rest, 4)
     fields.checksum = read16(rest, 6).toString(16)
     payloadAt = 8
+  } else if (protocol === IpProtocol.sctp && rest.length >= 12) {
+    fields.verificationTag = read16(rest, 4) * 65536 + read16(rest, 6)
+    fields.checksum = Buffer.from(rest.slice(8, 12)).toString('hex')
+    payloadAt = 12
   } else if ((protocol === IpProtocol.icmp || protocol === IpProtocol.icmpv6) && rest.length >= 8) {
     fields.type = rest[0]!
     fields.code = rest[1]!
@@ -490,8 +550,9 @@ export function packetSummary(packet: Uint8Array): string {
   const end = (address: string | number | undefined, port: string | number | undefined) =>
     port === undefined ? address : `${address}:${port}`
   const name =
-    { 1: 'ICMP', 4: 'IPIP', 6: 'TCP', 17: 'UDP', 41: 'IPv6', 58: 'ICMPv6' }[f.protocol!] ??
-    `protocol ${f.protocol}`
+    { 1: 'ICMP', 4: 'IPIP', 6: 'TCP', 17: 'UDP', 41: 'IPv6', 58: 'ICMPv6', 132: 'SCTP' }[
+      f.protocol!
+    ] ?? `protocol ${f.protocol}`
   const more = f.flags ?? (f.type === undefined ? '' : `${f.type}/${f.code}`)
   const inner =
     f['inner.source'] === undefined

@@ -2,13 +2,14 @@ import { NO_HOP } from '../../port/neighbours.js'
 import type { FramePool } from '../../port/frame-pool.js'
 import { delta16, delta32, update, updateUdp } from '../../wire/checksum.js'
 import * as ipv4 from '../../wire/ipv4.js'
+import * as sctp from '../../wire/sctp.js'
 import * as tcp from '../../wire/tcp.js'
 import * as udp from '../../wire/udp.js'
 import type { ConnectionTable } from '../connection-table.js'
 import { H, LINE_HALFS, LINE_WORDS, W } from '../connection.js'
 import type { Destination } from '../destination.js'
 import type { Packet } from '../packet.js'
-import type { Verdict } from '../verdict.js'
+import { Reason, type Verdict } from '../verdict.js'
 import type { Exit } from './exit.js'
 import { routeToDestination } from './route.js'
 
@@ -16,7 +17,8 @@ import { routeToDestination } from './route.js'
  * Masquerading (NAT). A request gets the destination's address and port in place of the virtual ones
  * (ip_vs_nat_xmit); a reply gets the virtual ones in place of the real server's (handle_response of
  * ip_vs_core.c). Checksums are updated, not computed anew, so a packet that was damaged stays recognisably
- * damaged. A UDP datagram without a checksum stays without.
+ * damaged; SCTP's CRC-32c, which does not cover the addresses, is computed anew if the port changes and else
+ * left alone. A UDP datagram without a checksum stays without. A packet whose header is cut short ends here.
  */
 export function masqueradeRequest(
   exit: Exit,
@@ -27,6 +29,7 @@ export function masqueradeRequest(
 ): Verdict {
   const hop = routeToDestination(exit, packet, destination, 0)
   if (hop === NO_HOP) return exit.verdict
+  if (!packet.hasHeader) return exit.drop(Reason['truncated-transport-header'])
   rewrite(
     exit.pool,
     packet,
@@ -57,11 +60,11 @@ export function masqueradeReply(
   return exit.forward(packet.network, packet.totalBytes, hop)
 }
 
-// TCP and UDP have their ports in the same place.
+// TCP, UDP and SCTP have their ports in the same place.
 const SOURCE_PORT = tcp.SOURCE_PORT
 const DESTINATION_PORT = tcp.DESTINATION_PORT
 
-/** Replaces an address and a port of a TCP or UDP packet. */
+/** Replaces an address and a port. */
 function rewrite(
   pool: FramePool,
   packet: Packet,
@@ -78,13 +81,21 @@ function rewrite(
   halfs[headerChecksumAt] = update(halfs[headerChecksumAt]!, addressDelta)
 
   const portAt = (packet.transport + portOffset) >> 1
-  const delta = addressDelta + delta16(halfs[portAt]!, portBe)
+  const beforeBe = halfs[portAt]!
   halfs[portAt] = portBe
-  if (packet.protocol === ipv4.IpProtocol.tcp) {
-    const checksumAt = (packet.transport + tcp.CHECKSUM) >> 1
-    halfs[checksumAt] = update(halfs[checksumAt]!, delta)
-  } else {
-    const checksumAt = (packet.transport + udp.CHECKSUM) >> 1
-    halfs[checksumAt] = updateUdp(halfs[checksumAt]!, delta)
+  switch (packet.protocol) {
+    case ipv4.IpProtocol.tcp: {
+      const checksumAt = (packet.transport + tcp.CHECKSUM) >> 1
+      halfs[checksumAt] = update(halfs[checksumAt]!, addressDelta + delta16(beforeBe, portBe))
+      break
+    }
+    case ipv4.IpProtocol.udp: {
+      const checksumAt = (packet.transport + udp.CHECKSUM) >> 1
+      halfs[checksumAt] = updateUdp(halfs[checksumAt]!, addressDelta + delta16(beforeBe, portBe))
+      break
+    }
+    default:
+      if (beforeBe !== portBe)
+        sctp.writeChecksum(words, pool.bytes, packet.transport, packet.transportBytes)
   }
 }

@@ -28,6 +28,9 @@ export function effectiveDirection(direction: Direction, flags: number): Directi
     : direction
 }
 
+/** The event of a packet that moves its connection to no other state: its header is not all there. */
+export const NO_EVENT = -1
+
 /** Names of a template's state: whether one of its connections was ever established. */
 export const TemplateState = { none: 0, assured: 1 } as const
 
