@@ -7,15 +7,19 @@ import {
   LINE_WORDS,
   NO_DESTINATION,
   W,
+  Wide,
 } from './connection.js'
+import { foldAddress } from '../wire/ipv6.js'
 
 /**
  * The connection table: one flat region of shared memory, two parts.
  *
- * 1. Lines. A connection is a line of 64 bytes and its number is the line's index for as long as it lives.
- *    Free lines form a LIFO list; lines beyond the high-water mark have never been touched, so a region
- *    that is reserved for millions of connections costs only what is in use. Line 0 is no connection: it
- *    holds the table's own header.
+ * 1. Lines. A connection is a line of 64 bytes, or two with an IPv6 address (see connection.ts), and its
+ *    number is the (first) line's index for as long as it lives. Free lines form two LIFO lists, of single
+ *    lines and of pairs: a single line whose other half is free, too, becomes a pair again, so lines serve
+ *    both families in turn. Lines beyond the high-water mark have never been touched, so a region that is
+ *    reserved for millions of connections costs only what is in use. Line 0 is no connection: it holds the
+ *    table's own header.
  * 2. The index: slots of two words, [hash, connection], with linear probing and backward-shift deletion.
  *    Every connection has a slot under its request key (protocol, client, virtual address); connections
  *    that are masqueraded have a second one under their reply key (protocol, real server, client). The
@@ -44,7 +48,7 @@ const Header = {
 
 const MAGIC = 0x75767331 // 'uvs1'
 
-/** Most connections that a table can be made for. */
+/** Most connections that a table can be made for; those with two lines count twice. */
 export const MAX_CONNECTIONS = 1 << 24
 
 /** Slots in use at first: 8 KiB. */
@@ -55,11 +59,15 @@ const SPLITS_PER_INSERTION = 16
 
 const NOT_MASQUERADED = ConnectionFlag.forwardingMask
 
-/** A line's contents as plain values, for listings. */
+/** A connection's contents as plain values, for listings. Addresses of a wide one are folds. */
 export interface ConnectionSnapshot {
   connection: number
   /** 4 or 6. */
   family: number
+  /** Family of the destination's address. */
+  destinationFamily: number
+  /** The whole addresses, four words each, of a connection with one of IPv6. */
+  wide?: { client: Int32Array; virtual: Int32Array; destination: Int32Array }
   /** IP protocol number, 0 for templates of firewall-mark services (whose virtualBe is the mark). */
   protocol: number
   clientBe: number
@@ -101,8 +109,13 @@ export class ConnectionTable {
   private entries = 0
   private growAt: number
 
-  /** Head of the list of free lines, linked through their first word; 0 when there is none. */
+  /**
+   * Head of the list of single free lines, linked through their first word, and back through their second;
+   * 0 when there is none.
+   */
   private freeLine = 0
+  /** Head of the list of free pairs of lines, linked through the first word of their first line. */
+  private freePair = 0
   /** Connections without a client port yet: only then do lookups try port 0. */
   private noClientPortCount = 0
   /** Indexed connections that are not masqueraded: only then do replies have to be tried as such. */
@@ -116,6 +129,11 @@ export class ConnectionTable {
   private readonly m1: number
   private readonly m2: number
   private readonly m3: number
+  private readonly k3: number
+  private readonly m4: number
+  private readonly m5: number
+  private readonly m6: number
+  private readonly m7: number
 
   /** Bytes of the region for a table of so many connections. Reserved, not touched: they cost nothing until used. */
   static bytesFor(maxConnections: number): number {
@@ -163,6 +181,11 @@ export class ConnectionTable {
     this.m1 = next() | 1
     this.m2 = next() | 1
     this.m3 = next() | 1
+    this.k3 = next()
+    this.m4 = next() | 1
+    this.m5 = next() | 1
+    this.m6 = next() | 1
+    this.m7 = next() | 1
 
     if (options.initialise !== false) {
       this.words[Header.maxConnections] = maxConnections
@@ -310,8 +333,128 @@ export class ConnectionTable {
   }
 
   /**
+   * findRequest for IPv6.
+   *
+   * @param addresses holds both addresses, four words each from an index on
+   */
+  findRequestIpv6(
+    protocol: number,
+    addresses: Int32Array,
+    sourceAt: number,
+    destinationAt: number,
+    ports: number,
+  ): number {
+    const words = this.words
+    const source = foldAddress(addresses, sourceAt)
+    const destination = foldAddress(addresses, destinationAt)
+    const hash = this.hashOf(
+      protocol | IPV6_SALT,
+      this.mix(addresses, sourceAt, addresses[sourceAt + 3]!),
+      this.mix(addresses, destinationAt, addresses[destinationAt + 3]!),
+      ports,
+    )
+    for (let slot = this.seek(hash, this.homeOf(hash)); slot >= 0; slot = this.seekOn(hash, slot)) {
+      const connection = words[this.indexBase + slot * 2 + 1]!
+      const line = connection * LINE_WORDS
+      if (
+        words[line + W.ports] === ports &&
+        words[line + W.protocolWord]! >>> 16 === (protocol | FAMILY_6) &&
+        this.hasAddress(line, W.clientBe, Wide.client, addresses, sourceAt, source) &&
+        this.hasAddress(line, W.virtualBe, Wide.virtual, addresses, destinationAt, destination) &&
+        ((ports & 0xffff) !== 0 || (words[line + W.flags]! & ConnectionFlag.noClientPort) !== 0)
+      )
+        return connection
+    }
+    if (this.noClientPortCount !== 0 && (ports & 0xffff) !== 0)
+      return this.findRequestIpv6(protocol, addresses, sourceAt, destinationAt, ports & ~0xffff)
+    return 0
+  }
+
+  /** findReply for IPv6. */
+  findReplyIpv6(
+    protocol: number,
+    addresses: Int32Array,
+    sourceAt: number,
+    destinationAt: number,
+    ports: number,
+  ): number {
+    const words = this.words
+    const source = foldAddress(addresses, sourceAt)
+    const destination = foldAddress(addresses, destinationAt)
+    const sourceMix = this.mix(addresses, sourceAt, addresses[sourceAt + 3]!)
+    const destinationMix = this.mix(addresses, destinationAt, addresses[destinationAt + 3]!)
+    const hash = this.replyHashOf(protocol | IPV6_SALT, sourceMix, destinationMix, ports)
+    const protocolWord = (ports & 0xffff) | ((protocol | FAMILY_6) << 16)
+    for (let slot = this.seek(hash, this.homeOf(hash)); slot >= 0; slot = this.seekOn(hash, slot)) {
+      const connection = words[this.indexBase + slot * 2 + 1]!
+      const line = connection * LINE_WORDS
+      if (
+        (words[line + W.ports]! & 0xffff) === ports >>> 16 &&
+        words[line + W.protocolWord] === protocolWord &&
+        this.hasAddress(line, W.destinationBe, Wide.destination, addresses, sourceAt, source) &&
+        this.hasAddress(line, W.clientBe, Wide.client, addresses, destinationAt, destination) &&
+        hasReply(words[line + W.flags]!)
+      )
+        return connection
+    }
+    if (this.notMasqueradedCount === 0) return 0
+    const requestPorts = (ports >>> 16) | (ports << 16)
+    const requestHash = this.hashOf(protocol | IPV6_SALT, destinationMix, sourceMix, requestPorts)
+    let slot = this.seek(requestHash, this.homeOf(requestHash))
+    for (; slot >= 0; slot = this.seekOn(requestHash, slot)) {
+      const connection = words[this.indexBase + slot * 2 + 1]!
+      const line = connection * LINE_WORDS
+      const flags = words[line + W.flags]!
+      if (
+        words[line + W.ports] === requestPorts &&
+        words[line + W.protocolWord]! >>> 16 === (protocol | FAMILY_6) &&
+        this.hasAddress(line, W.clientBe, Wide.client, addresses, destinationAt, destination) &&
+        this.hasAddress(line, W.virtualBe, Wide.virtual, addresses, sourceAt, source) &&
+        (flags & NOT_MASQUERADED) !== 0 &&
+        (flags & ConnectionFlag.template) === 0
+      )
+        return connection
+    }
+    return 0
+  }
+
+  /** findTemplate for IPv6; the mark of a firewall-mark service is the first word of its virtual address. */
+  findTemplateIpv6(
+    protocol: number,
+    client: Int32Array,
+    clientAt: number,
+    virtual: Int32Array,
+    virtualAt: number,
+    virtualPortBe: number,
+  ): number {
+    const words = this.words
+    const clientFold = foldAddress(client, clientAt)
+    const virtualFold = foldAddress(virtual, virtualAt)
+    const ports = virtualPortBe << 16
+    const hash = this.hashOf(
+      protocol | IPV6_SALT,
+      this.mix(client, clientAt, client[clientAt + 3]!),
+      this.mix(virtual, virtualAt, virtual[virtualAt + 3]!),
+      ports,
+    )
+    for (let slot = this.seek(hash, this.homeOf(hash)); slot >= 0; slot = this.seekOn(hash, slot)) {
+      const connection = words[this.indexBase + slot * 2 + 1]!
+      const line = connection * LINE_WORDS
+      if (
+        words[line + W.ports] === ports &&
+        words[line + W.protocolWord]! >>> 16 === (protocol | FAMILY_6) &&
+        this.hasAddress(line, W.clientBe, Wide.client, client, clientAt, clientFold) &&
+        this.hasAddress(line, W.virtualBe, Wide.virtual, virtual, virtualAt, virtualFold) &&
+        (words[line + W.flags]! & ConnectionFlag.template) !== 0
+      )
+        return connection
+    }
+    return 0
+  }
+
+  /**
    * Takes a line, fills it in (state 0, no destination, no timer, all counts 0) and indexes it, unless it
-   * is a one-packet connection, which nothing ever looks up.
+   * is a one-packet connection, which nothing ever looks up. For addresses of IPv4 alone.
    *
    * @param flags ConnectionFlag bits; `hashed` is set here
    * @returns the connection, 0 when the table is full
@@ -326,24 +469,87 @@ export class ConnectionTable {
     destinationPortBe: number,
     flags: number,
   ): number {
+    const connection = this.takeLine()
+    if (connection === 0) return 0
+    this.fill(
+      connection,
+      clientBe,
+      virtualBe,
+      destinationBe,
+      clientPortBe | (virtualPortBe << 16),
+      destinationPortBe | ((protocol | FAMILY_4) << 16),
+      flags,
+      4,
+    )
+    this.hash(connection)
+    return connection
+  }
+
+  /**
+   * The same with addresses of IPv6, two lines for a connection. Each address is four words from an index on.
+   *
+   * @param family of client and virtual address
+   * @param destinationFamily of the destination's address; if it is not the same, the connection is tunneled
+   */
+  createWide(
+    family: number,
+    protocol: number,
+    client: Int32Array,
+    clientAt: number,
+    clientPortBe: number,
+    virtual: Int32Array,
+    virtualAt: number,
+    virtualPortBe: number,
+    destinationFamily: number,
+    destination: Int32Array,
+    destinationAt: number,
+    destinationPortBe: number,
+    flags: number,
+  ): number {
+    const connection = this.takePair()
+    if (connection === 0) return 0
     const words = this.words
-    let connection = this.freeLine
-    if (connection !== 0) {
-      this.freeLine = words[connection * LINE_WORDS]!
-    } else {
-      connection = words[Header.highWater]!
-      if (connection > this.maxConnections) return 0
-      words[Header.highWater] = connection + 1
+    const line = connection * LINE_WORDS
+    for (let i = 0; i < 3; i++) {
+      words[line + Wide.client + i] = client[clientAt + i]!
+      words[line + Wide.virtual + i] = virtual[virtualAt + i]!
+      words[line + Wide.destination + i] = destination[destinationAt + i]!
     }
+    this.fill(
+      connection,
+      foldAddress(client, clientAt),
+      foldAddress(virtual, virtualAt),
+      foldAddress(destination, destinationAt),
+      clientPortBe | (virtualPortBe << 16),
+      destinationPortBe | ((protocol | (family << 8)) << 16),
+      flags,
+      destinationFamily,
+    )
+    this.hash(connection)
+    return connection
+  }
+
+  /** Fills in the line of a new connection, but for its place in the index. */
+  private fill(
+    connection: number,
+    clientBe: number,
+    virtualBe: number,
+    destinationBe: number,
+    ports: number,
+    protocolWord: number,
+    flags: number,
+    destinationFamily: number,
+  ): void {
+    const words = this.words
     const line = connection * LINE_WORDS
     words[line + W.clientBe] = clientBe
     words[line + W.virtualBe] = virtualBe
     words[line + W.destinationBe] = destinationBe
-    words[line + W.ports] = clientPortBe | (virtualPortBe << 16)
-    words[line + W.protocolWord] = destinationPortBe | ((protocol | FAMILY_4) << 16)
+    words[line + W.ports] = ports
+    words[line + W.protocolWord] = protocolWord
     words[line + W.flags] = flags & ~ConnectionFlag.hashed
     words[line + W.destination] = NO_DESTINATION
-    words[line + W.stateWord] = 0
+    words[line + W.stateWord] = destinationFamily << 16
     words[line + W.expires] = 0
     words[line + W.timeout] = 0
     words[line + W.timerNext] = 0
@@ -354,20 +560,96 @@ export class ConnectionTable {
     words[line + W.clientHop] = 0
     words[Header.count] = words[Header.count]! + 1
     if ((flags & ConnectionFlag.noClientPort) !== 0) this.noClientPortCount++
-    this.hash(connection)
-    return connection
   }
 
-  /** Unindexes the connection and frees its line. The caller has cancelled its timer. */
+  /** Unindexes the connection and frees its lines. The caller has cancelled its timer. */
   remove(connection: number): void {
     this.unhash(connection)
     const words = this.words
     const line = connection * LINE_WORDS
     if ((words[line + W.flags]! & ConnectionFlag.noClientPort) !== 0) this.noClientPortCount--
+    const isWide = this.isWide(connection)
     this.bytes[connection * LINE_BYTES + B.family] = 0
-    words[line] = this.freeLine
-    this.freeLine = connection
     words[Header.count] = words[Header.count]! - 1
+    const other = connection ^ 1
+    if (isWide) this.givePair(connection)
+    else if (other !== 0 && other < this.highWater && this.isFree(other)) {
+      this.unlinkFree(other)
+      this.givePair(connection & ~1)
+    } else this.giveLine(connection)
+  }
+
+  /** True if the connection has an address of IPv6, and so two lines. */
+  isWide(connection: number): boolean {
+    const at = connection * LINE_BYTES
+    return this.bytes[at + B.family] === 6 || this.bytes[at + B.destinationFamily] === 6
+  }
+
+  private isFree(line: number): boolean {
+    return this.bytes[line * LINE_BYTES + B.family] === 0
+  }
+
+  /** A single line to be used, 0 when there is none. */
+  private takeLine(): number {
+    const { words } = this
+    const free = this.freeLine
+    if (free !== 0) {
+      const next = words[free * LINE_WORDS]!
+      this.freeLine = next
+      if (next !== 0) words[next * LINE_WORDS + 1] = 0
+      return free
+    }
+    const pair = this.freePair
+    if (pair !== 0) {
+      this.freePair = words[pair * LINE_WORDS]!
+      this.giveLine(pair + 1)
+      return pair
+    }
+    const line = this.highWater
+    if (line > this.maxConnections) return 0
+    words[Header.highWater] = line + 1
+    return line
+  }
+
+  /** A pair of lines to be used, 0 when there is none. */
+  private takePair(): number {
+    const { words } = this
+    const pair = this.freePair
+    if (pair !== 0) {
+      this.freePair = words[pair * LINE_WORDS]!
+      return pair
+    }
+    const line = this.highWater
+    const even = line + (line & 1)
+    if (even + 1 > this.maxConnections) return 0
+    if (even !== line) this.giveLine(line)
+    words[Header.highWater] = even + 2
+    return even
+  }
+
+  private giveLine(line: number): void {
+    const { words } = this
+    const next = this.freeLine
+    words[line * LINE_WORDS] = next
+    words[line * LINE_WORDS + 1] = 0
+    if (next !== 0) words[next * LINE_WORDS + 1] = line
+    this.freeLine = line
+  }
+
+  private givePair(pair: number): void {
+    this.words[pair * LINE_WORDS] = this.freePair
+    this.words[(pair + 1) * LINE_WORDS + W.protocolWord] = 0
+    this.freePair = pair
+  }
+
+  /** Takes a line out of the middle of the list of single free lines. */
+  private unlinkFree(line: number): void {
+    const { words } = this
+    const next = words[line * LINE_WORDS]!
+    const previous = words[line * LINE_WORDS + 1]!
+    if (next !== 0) words[next * LINE_WORDS + 1] = previous
+    if (previous !== 0) words[previous * LINE_WORDS] = next
+    else this.freeLine = next
   }
 
   /**
@@ -445,16 +727,28 @@ export class ConnectionTable {
     if (connection < 1 || connection >= this.words[Header.highWater]!) return undefined
     const start = connection * LINE_WORDS
     for (let attempt = 0; attempt < 3; attempt++) {
-      const line = this.words.slice(start, start + LINE_WORDS)
-      const again = this.words.slice(start, start + LINE_WORDS)
-      if (!identity.every((word) => line[word] === again[word])) continue
+      const isWide = this.isWide(connection)
+      const end = start + (isWide ? 2 : 1) * LINE_WORDS
+      const line = this.words.slice(start, end)
+      const again = this.words.slice(start, end)
+      if (!(isWide ? wideIdentity : identity).every((word) => line[word] === again[word])) continue
       const halfs = new Uint16Array(line.buffer)
       const bytes = new Uint8Array(line.buffer)
       const family = bytes[B.family]!
       if (family !== 4 && family !== 6) return undefined
+      const destinationFamily = bytes[B.destinationFamily]!
+      if (isWide !== (family === 6 || destinationFamily === 6)) continue
       return {
         connection,
         family,
+        destinationFamily,
+        ...(isWide && {
+          wide: {
+            client: addressOf(line, W.clientBe, Wide.client),
+            virtual: addressOf(line, W.virtualBe, Wide.virtual),
+            destination: addressOf(line, W.destinationBe, Wide.destination),
+          },
+        }),
         protocol: bytes[B.protocol]!,
         clientBe: line[W.clientBe]!,
         clientPortBe: halfs[H.clientPortBe]!,
@@ -492,24 +786,74 @@ export class ConnectionTable {
     return this.hashOf(protocol | REPLY_SALT, server, client, ports)
   }
 
+  /** The four words of an address as one, by a secret: the last is given apart. */
+  private mix(words: Int32Array, at: number, last: number): number {
+    let h = Math.imul(words[at]! ^ this.k3, this.m4)
+    h = Math.imul(h ^ (h >>> 16) ^ words[at + 1]!, this.m5)
+    h = Math.imul(h ^ (h >>> 15) ^ words[at + 2]!, this.m6)
+    h = Math.imul(h ^ (h >>> 16) ^ last, this.m7)
+    return h ^ (h >>> 15)
+  }
+
+  /** The same of an address in a connection's two lines: the words of its fold and of its first word. */
+  private mixOfLine(line: number, fold: number, first: number): number {
+    const { words } = this
+    const at = line + first
+    return this.mix(words, at, words[line + fold]! ^ words[at]! ^ words[at + 1]! ^ words[at + 2]!)
+  }
+
+  /** Whether that address is the one of four words from an index on, with this fold. */
+  private hasAddress(
+    line: number,
+    fold: number,
+    first: number,
+    address: Int32Array,
+    addressAt: number,
+    addressFold: number,
+  ): boolean {
+    const { words } = this
+    const at = line + first
+    return (
+      words[line + fold] === addressFold &&
+      words[at] === address[addressAt] &&
+      words[at + 1] === address[addressAt + 1] &&
+      words[at + 2] === address[addressAt + 2]
+    )
+  }
+
   private requestHashOfLine(line: number): number {
     const words = this.words
-    return this.hashOf(
-      (words[line + W.protocolWord]! >>> 16) & 0xff,
-      words[line + W.clientBe]!,
-      words[line + W.virtualBe]!,
-      words[line + W.ports]!,
-    )
+    const protocolWord = words[line + W.protocolWord]!
+    const protocol = (protocolWord >>> 16) & 0xff
+    const ports = words[line + W.ports]!
+    if (protocolWord >>> 24 === 6)
+      return this.hashOf(
+        protocol | IPV6_SALT,
+        this.mixOfLine(line, W.clientBe, Wide.client),
+        this.mixOfLine(line, W.virtualBe, Wide.virtual),
+        ports,
+      )
+    // A tunnel's destination may be of IPv6: the others are folds of themselves all the same.
+    return this.hashOf(protocol, words[line + W.clientBe]!, words[line + W.virtualBe]!, ports)
   }
 
   private replyHashOfLine(line: number): number {
     const words = this.words
     const protocolWord = words[line + W.protocolWord]!
+    const protocol = (protocolWord >>> 16) & 0xff
+    const ports = (protocolWord & 0xffff) | (words[line + W.ports]! << 16)
+    if (protocolWord >>> 24 === 6)
+      return this.replyHashOf(
+        protocol | IPV6_SALT,
+        this.mixOfLine(line, W.destinationBe, Wide.destination),
+        this.mixOfLine(line, W.clientBe, Wide.client),
+        ports,
+      )
     return this.replyHashOf(
-      (protocolWord >>> 16) & 0xff,
+      protocol,
       words[line + W.destinationBe]!,
       words[line + W.clientBe]!,
-      (protocolWord & 0xffff) | (words[line + W.ports]! << 16),
+      ports,
     )
   }
 
@@ -517,6 +861,20 @@ export class ConnectionTable {
   private homeOf(hash: number): number {
     const home = hash & this.homeMask
     return home < this.split ? hash & (this.homeMask * 2 + 1) : home
+  }
+
+  /** The first slot of this hash from one on, -1 when there is none. */
+  private seek(hash: number, from: number): number {
+    const words = this.words
+    for (let slot = from; ; slot = (slot + 1) & this.wrapMask) {
+      const at = this.indexBase + slot * 2
+      if (words[at + 1] === 0) return -1
+      if (words[at] === hash) return slot
+    }
+  }
+
+  private seekOn(hash: number, slot: number): number {
+    return this.seek(hash, (slot + 1) & this.wrapMask)
   }
 
   /** Puts a slot in front of those of equal hash. */
@@ -629,8 +987,16 @@ export class ConnectionTable {
     const words = this.words
     const expected = new Map<string, number>()
     let used = 0
+    let lines = 0
     for (let c = this.first(); c !== 0; c = this.next(c)) {
       used++
+      lines++
+      if (this.isWide(c)) {
+        lines++
+        if ((c & 1) !== 0) throw new Error(`connection ${c} has two lines and an odd number`)
+        if (words[(c + 1) * LINE_WORDS + W.protocolWord] !== 0)
+          throw new Error(`second line ${c + 1} looks like a connection`)
+      }
       const line = c * LINE_WORDS
       const flags = words[line + W.flags]!
       if ((flags & ConnectionFlag.hashed) === 0) continue
@@ -640,12 +1006,22 @@ export class ConnectionTable {
     }
     if (used !== this.count) throw new Error(`${used} lines in use, ${this.count} counted`)
     let free = 0
+    let previous = 0
     for (let c = this.freeLine; c !== 0; c = words[c * LINE_WORDS]!) {
       free++
-      if (this.bytes[c * LINE_BYTES + B.family] !== 0) throw new Error(`free line ${c} is in use`)
+      if (!this.isFree(c)) throw new Error(`free line ${c} is in use`)
+      if (words[c * LINE_WORDS + 1] !== previous)
+        throw new Error(
+          `free line ${c} has ${words[c * LINE_WORDS + 1]} before it, not ${previous}`,
+        )
+      previous = c
     }
-    if (used + free !== words[Header.highWater]! - 1)
-      throw new Error(`${used} used and ${free} free lines below ${words[Header.highWater]}`)
+    for (let c = this.freePair; c !== 0; c = words[c * LINE_WORDS]!) {
+      free += 2
+      if (!this.isFree(c) || !this.isFree(c + 1)) throw new Error(`free pair ${c} is in use`)
+    }
+    if (lines + free !== this.highWater - 1)
+      throw new Error(`${lines} used and ${free} free lines below ${this.highWater}`)
     let entries = 0
     for (let slot = 0; slot <= this.wrapMask; slot++) {
       const at = this.indexBase + slot * 2
@@ -667,14 +1043,29 @@ export class ConnectionTable {
   }
 }
 
-/** Family 4 as it stands above the protocol in a line. */
+/** Families as they stand above the protocol in a line. */
 const FAMILY_4 = 4 << 8
+const FAMILY_6 = 6 << 8
+
+/** Tells keys of IPv6 from those of IPv4. */
+const IPV6_SALT = 0x00060000
 
 /** Tells reply keys from request keys. */
 const REPLY_SALT = 0x5a000000
 
 /** The words that say whose line it is. */
 const identity = [W.clientBe, W.virtualBe, W.destinationBe, W.ports, W.protocolWord] as const
+
+const wideIdentity = [
+  ...identity,
+  ...[0, 1, 2].flatMap((i) => [Wide.client + i, Wide.virtual + i, Wide.destination + i]),
+]
+
+/** An address in a copy of a connection's two lines: the words of its fold and of its first word. */
+function addressOf(line: Int32Array, fold: number, first: number): Int32Array {
+  const [a, b, c] = [line[first]!, line[first + 1]!, line[first + 2]!]
+  return Int32Array.of(a, b, c, line[fold]! ^ a ^ b ^ c)
+}
 
 /** Only replies of masqueraded connections have to be rewritten, so only they can be looked up by real server. */
 function hasReply(flags: number): boolean {

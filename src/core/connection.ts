@@ -5,8 +5,10 @@
  * Addresses and ports are kept as they stand in the packet (network order, read as native integers on a
  * little-endian machine, hence `Be`), so the hot path moves them without swapping.
  *
- * IPv4 fits one line. IPv6 takes two neighbouring lines: the first keeps the last 32 bits of each
- * address, the second the other 96 of all three.
+ * IPv4 fits one line. A connection with an IPv6 address takes two neighbouring lines, the first of an even
+ * number, and is known by that: it is laid out like any other, with the fold of each address
+ * (ipv6.foldAddress) in place of the address; the second has the first three words of each, from which and the
+ * fold the fourth follows. An IPv4 address there is four words like the others (see wire/ipv6.ts).
  */
 
 /** Bytes in a line, a cache line of every machine that matters here. */
@@ -27,7 +29,7 @@ export const W = {
   flags: 5,
   /** Index of the destination in the director's destination slots, -1 when there is none. */
   destination: 6,
-  /** B.state and B.timerLevel. */
+  /** B.state, B.timerLevel and B.destinationFamily. */
   stateWord: 7,
   /** Deadline in jiffies: the timer may look earlier but expires no connection before it. */
   expires: 8,
@@ -46,6 +48,16 @@ export const W = {
   clientHop: 15,
 } as const
 
+/**
+ * Offsets in 32-bit words from the first line's start, of the second line of a connection with an IPv6 address:
+ * three words each. The word at LINE_WORDS + W.protocolWord stays 0: the line is no connection's of its own.
+ */
+export const Wide = {
+  client: LINE_WORDS,
+  virtual: LINE_WORDS + 5,
+  destination: LINE_WORDS + 8,
+} as const
+
 /** Offsets in 16-bit halves from the line's start. */
 export const H = {
   clientPortBe: 6,
@@ -57,12 +69,14 @@ export const H = {
 export const B = {
   /** IP protocol number; 0 (IPPROTO_IP) for templates of firewall-mark services. */
   protocol: 18,
-  /** 0 when the line is free, else 4 or 6. */
+  /** Of client and virtual address: 4 or 6; 0 when the line is free. */
   family: 19,
   /** State of the protocol's state machine. */
   state: 28,
   /** Timer wheel's own: 1 while the line is linked in it, else 0. */
   timerLevel: 29,
+  /** Of the destination's address: 4 or 6. Where it is not the connection's own, the connection is tunneled. */
+  destinationFamily: 30,
 } as const
 
 /** W.destination of a connection without a destination. */

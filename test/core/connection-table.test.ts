@@ -204,6 +204,7 @@ t.test('another thread reads lines', async (t) => {
   t.strictSame(reader.snapshot(b), {
     connection: b,
     family: 4,
+    destinationFamily: 4,
     protocol: UDP,
     clientBe: 4,
     clientPortBe: 1001,
@@ -225,6 +226,215 @@ t.test('another thread reads lines', async (t) => {
   t.equal(reader.snapshot(0), undefined)
   t.equal(reader.snapshot(3), undefined)
   t.equal(reader.first(), b)
+})
+
+/** Four words that differ in all of them, and have few folds. */
+const address6 = (number: number): Int32Array =>
+  Int32Array.of(0x1fd + number, number, number * 5, ~number)
+
+const create6 = (
+  table: ConnectionTable,
+  protocol: number,
+  client: number,
+  clientPortBe: number,
+  virtual: number,
+  virtualPortBe: number,
+  server: number,
+  serverPortBe: number,
+  flags: number,
+): number =>
+  table.createWide(
+    6,
+    protocol,
+    address6(client),
+    0,
+    clientPortBe,
+    address6(virtual),
+    0,
+    virtualPortBe,
+    6,
+    address6(server),
+    0,
+    serverPortBe,
+    flags,
+  )
+
+/** Two addresses as a packet has them: source at 0, destination at 4. */
+const ends6 = (source: number, destination: number): Int32Array =>
+  Int32Array.of(...address6(source), ...address6(destination))
+
+t.test('a connection of IPv6 is found from both sides', async (t) => {
+  const table = makeTable(10)
+  const c = create6(table, TCP, 1, 1000, 2, 80, 3, 8080, masquerade)
+  t.equal(c, 2, 'two lines, from an even one on')
+  const request = (source: number, destination: number, protocol = TCP, port = 1000): number =>
+    table.findRequestIpv6(protocol, ends6(source, destination), 0, 4, ports(port, 80))
+  const reply = (source: number, destination: number, port = 8080): number =>
+    table.findReplyIpv6(TCP, ends6(source, destination), 0, 4, ports(port, 1000))
+  t.equal(request(1, 2), c)
+  t.equal(reply(3, 1), c)
+  t.equal(request(1, 2, UDP), 0)
+  t.equal(request(1, 2, TCP, 1001), 0)
+  t.equal(request(4, 2), 0)
+  t.equal(request(1, 4), 0)
+  t.equal(reply(2, 1, 80), 0)
+  t.equal(reply(4, 1), 0)
+  for (let word = 0; word < 8; word++) {
+    const ends = ends6(1, 2)
+    ends[word]! ^= 1
+    t.equal(table.findRequestIpv6(TCP, ends, 0, 4, ports(1000, 80)), 0, `word ${word} differs`)
+    // The fold is the same when two words change alike.
+    ends[word ^ 1]! ^= 1
+    t.equal(table.findRequestIpv6(TCP, ends, 0, 4, ports(1000, 80)), 0)
+  }
+  table.check()
+  table.remove(c)
+  t.equal(request(1, 2), 0)
+  t.equal(table.count, 0)
+  table.check()
+})
+
+t.test('IPv4 and IPv6 with the same words are different connections', async (t) => {
+  const table = makeTable(10)
+  const [client, virtual, server] = [Int32Array.of(1, 0, 0, 0), Int32Array.of(2, 0, 0, 0), 3]
+  const wide = table.createWide(
+    6,
+    TCP,
+    client,
+    0,
+    1000,
+    virtual,
+    0,
+    80,
+    6,
+    Int32Array.of(server, 0, 0, 0),
+    0,
+    80,
+    masquerade,
+  )
+  const ends = Int32Array.of(1, 0, 0, 0, 2, 0, 0, 0)
+  t.equal(table.findRequest(TCP, 1, 2, ports(1000, 80)), 0)
+  t.equal(table.findRequestIpv6(TCP, ends, 0, 4, ports(1000, 80)), wide)
+  const narrow = table.create(TCP, 1, 1000, 2, 80, 3, 80, masquerade)
+  t.equal(table.findRequest(TCP, 1, 2, ports(1000, 80)), narrow)
+  t.equal(table.findRequestIpv6(TCP, ends, 0, 4, ports(1000, 80)), wide)
+  t.equal(table.findReply(TCP, 3, 1, ports(80, 1000)), narrow)
+  table.check()
+})
+
+t.test('tunnels between the families', async (t) => {
+  const table = makeTable(10)
+  const v4 = (word: number): Int32Array => Int32Array.of(word, 0, 0, 0)
+  const tunnel = ConnectionFlag.tunnel
+  const make = (family: 4 | 6): number =>
+    table.createWide(
+      family,
+      TCP,
+      family === 4 ? v4(1) : address6(1),
+      0,
+      1000,
+      family === 4 ? v4(2) : address6(2),
+      0,
+      80,
+      family === 4 ? 6 : 4,
+      family === 4 ? address6(3) : v4(3),
+      0,
+      80,
+      tunnel,
+    )
+  const [ipv4, ipv6] = [make(4), make(6)]
+  t.equal(table.findRequest(TCP, 1, 2, ports(1000, 80)), ipv4)
+  t.equal(table.findRequestIpv6(TCP, ends6(1, 2), 0, 4, ports(1000, 80)), ipv6)
+  t.equal(table.findReply(TCP, 2, 1, ports(80, 1000)), ipv4)
+  t.equal(table.findReplyIpv6(TCP, ends6(2, 1), 0, 4, ports(80, 1000)), ipv6)
+  const shown = (connection: number): unknown => {
+    const { family, destinationFamily, wide } = table.snapshot(connection)!
+    return { family, destinationFamily, ...wide }
+  }
+  t.strictSame(shown(ipv4), {
+    family: 4,
+    destinationFamily: 6,
+    client: v4(1),
+    virtual: v4(2),
+    destination: address6(3),
+  })
+  t.strictSame(shown(ipv6), {
+    family: 6,
+    destinationFamily: 4,
+    client: address6(1),
+    virtual: address6(2),
+    destination: v4(3),
+  })
+  table.check()
+  table.remove(ipv4)
+  table.remove(ipv6)
+  table.check()
+})
+
+t.test('templates, marks and client ports of IPv6', async (t) => {
+  const table = makeTable(10)
+  const c = create6(table, TCP, 1, 0, 2, 80, 3, 80, template)
+  const found = (client: Int32Array, virtual: Int32Array, protocol: number, port: number): number =>
+    table.findTemplateIpv6(protocol, client, 0, virtual, 0, port)
+  t.equal(found(address6(1), address6(2), TCP, 80), c)
+  t.equal(found(address6(1), address6(2), TCP, 81), 0)
+  t.equal(found(address6(1), address6(2), UDP, 80), 0)
+  t.equal(found(address6(2), address6(2), TCP, 80), 0)
+  t.equal(table.findRequestIpv6(TCP, ends6(1, 2), 0, 4, ports(0, 80)), 0, 'never by packets')
+  const mark = Int32Array.of(0x07000000, 0, 0, 0)
+  const marked = table.createWide(
+    6,
+    0,
+    address6(1),
+    0,
+    0,
+    mark,
+    0,
+    0,
+    6,
+    address6(3),
+    0,
+    0,
+    template,
+  )
+  t.equal(found(address6(1), mark, 0, 0), marked)
+  const waiting = create6(table, TCP, 1, 0, 2, 20, 3, 20, noClientPort)
+  const request = (port: number): number =>
+    table.findRequestIpv6(TCP, ends6(1, 2), 0, 4, ports(port, 20))
+  t.equal(request(4000), waiting)
+  table.setClientPort(waiting, 4000)
+  t.equal(request(4000), waiting)
+  t.equal(request(4001), 0)
+  table.check()
+})
+
+t.test('lines serve both families in turn', async (t) => {
+  const table = makeTable(101)
+  const narrow = (i: number): number => table.create(TCP, i, 1, 2, 3, 4, 5, masquerade)
+  const wide = (i: number): number => create6(table, TCP, i, 1, 2, 3, 4, 5, masquerade)
+  const fill = (make: (i: number) => number): number[] => {
+    const made: number[] = []
+    for (let c = make(0); c !== 0; c = make(made.length)) made.push(c)
+    table.check()
+    return made
+  }
+  for (let round = 0; round < 3; round++) {
+    const narrows = fill(narrow)
+    t.equal(narrows.length, 101)
+    t.equal(wide(0), 0, 'full')
+    for (const c of narrows.filter((_, i) => i % 3 !== 0)) table.remove(c)
+    for (const c of narrows.filter((_, i) => i % 3 === 0)) table.remove(c)
+    table.check()
+    const wides = fill(wide)
+    t.equal(wides.length, 50, 'line 1 has no other half')
+    t.not(narrow(0), 0)
+    t.equal(narrow(1), 0, 'full')
+    table.check()
+    for (const c of wides) table.remove(c)
+    table.remove(table.first())
+    t.equal(table.count, 0)
+    table.check()
+  }
 })
 
 /** The same table as lists by key, newest first. */
@@ -256,6 +466,7 @@ function walk(
   keySpace: number,
   maxConnections: number,
   removals: number,
+  families: readonly number[] = [4],
 ): void {
   const table = makeTable(maxConnections, seed)
   const model = new Model()
@@ -264,6 +475,7 @@ function walk(
   const living: number[] = []
   const spread = Math.ceil(Math.sqrt(keySpace))
   for (let step = 0; step < steps; step++) {
+    const family = families[below(families.length)]!
     const protocol = below(2) === 0 ? TCP : UDP
     const client = below(spread) - 5
     const port = 1 + below(spread)
@@ -272,16 +484,25 @@ function walk(
     if (below(100) >= removals || living.length === 0) {
       const flags = [masquerade, masquerade, directRoute, template][below(4)]!
       const clientPort = flags === template ? 0 : port
-      const c = table.create(protocol, client, clientPort, virtual, 80, server, 8080, flags)
-      if (living.length === maxConnections) {
+      const c =
+        family === 4
+          ? table.create(protocol, client, clientPort, virtual, 80, server, 8080, flags)
+          : create6(table, protocol, client, clientPort, virtual, 80, server, 8080, flags)
+      if (families.length === 1 && living.length === maxConnections) {
         if (c !== 0) throw new Error('more connections than there are lines')
         continue
       }
+      // With both families lines may be left that are no pair.
+      if (c === 0) continue
       living.push(c)
-      const request = `${protocol} ${client} ${port} ${virtual}`
-      if (flags === template) model.add(c, [`template ${protocol} ${client} ${virtual}`])
+      const request = `${family} ${protocol} ${client} ${port} ${virtual}`
+      if (flags === template) model.add(c, [`template ${family} ${protocol} ${client} ${virtual}`])
       else if (flags === directRoute) model.add(c, [`request ${request}`, `virtual ${request}`])
-      else model.add(c, [`request ${request}`, `reply ${protocol} ${client} ${port} ${server}`])
+      else
+        model.add(c, [
+          `request ${request}`,
+          `reply ${family} ${protocol} ${client} ${port} ${server}`,
+        ])
     } else {
       const i = below(living.length)
       const c = living[i]!
@@ -294,17 +515,22 @@ function walk(
       if (found !== model.find(key))
         throw new Error(`step ${step}: ${key}: found ${found}, should be ${model.find(key)}`)
     }
-    const request = `${protocol} ${client} ${port} ${virtual}`
-    expect(table.findRequest(protocol, client, virtual, ports(port, 80)), `request ${request}`)
-    expect(
-      table.findReply(protocol, server, client, ports(8080, port)),
-      `reply ${protocol} ${client} ${port} ${server}`,
-    )
-    expect(table.findReply(protocol, virtual, client, ports(80, port)), `virtual ${request}`)
-    expect(
-      table.findTemplate(protocol, client, virtual, 80),
-      `template ${protocol} ${client} ${virtual}`,
-    )
+    const request = `${family} ${protocol} ${client} ${port} ${virtual}`
+    const reply = `reply ${family} ${protocol} ${client} ${port} ${server}`
+    const ofTemplate = `template ${family} ${protocol} ${client} ${virtual}`
+    if (family === 4) {
+      expect(table.findRequest(protocol, client, virtual, ports(port, 80)), `request ${request}`)
+      expect(table.findReply(protocol, server, client, ports(8080, port)), reply)
+      expect(table.findReply(protocol, virtual, client, ports(80, port)), `virtual ${request}`)
+      expect(table.findTemplate(protocol, client, virtual, 80), ofTemplate)
+    } else {
+      const forth = ends6(client, virtual)
+      const back = ends6(server, client)
+      expect(table.findRequestIpv6(protocol, forth, 0, 4, ports(port, 80)), `request ${request}`)
+      expect(table.findReplyIpv6(protocol, back, 0, 4, ports(8080, port)), reply)
+      expect(table.findReplyIpv6(protocol, forth, 4, 0, ports(80, port)), `virtual ${request}`)
+      expect(table.findTemplateIpv6(protocol, forth, 0, forth, 4, 80), ofTemplate)
+    }
     if (step % 1000 === 0) table.check()
   }
   if (table.count !== living.length)
@@ -338,6 +564,19 @@ t.test('table = Map, through several growths', async () => {
       walk(seed, 8000, 100_000, 10_000, removals),
     ),
     { numRuns: 12 },
+  )
+})
+
+t.test('table = Map, both families in one table', async () => {
+  fc.assert(
+    fc.property(fc.integer(), fc.integer({ min: 0, max: 60 }), (seed, removals) =>
+      walk(seed, 1500, 64, 300, removals, [4, 6]),
+    ),
+    { numRuns: 60 },
+  )
+  fc.assert(
+    fc.property(fc.integer(), (seed) => walk(seed, 6000, 100_000, 8000, 10, [6])),
+    { numRuns: 5 },
   )
 })
 
