@@ -30,6 +30,7 @@ import type { CounterRegion } from './counters.js'
 import { Destination, type DestinationSlots, forwardingFlag } from './destination.js'
 import type { Defence } from './defence.js'
 import type { Estimator } from './estimator.js'
+import { timerFires } from './kernel-timer.js'
 import type { MarkRules } from './marks.js'
 import { protocolNumber } from './protocol-names.js'
 import type { Protocols } from './protocols/index.js'
@@ -60,9 +61,9 @@ const SWEEP_PERIOD_JIFFIES = TRASH_PERIOD_JIFFIES / 2
 export class Configuration {
   /** Removed destinations, kept for their connections and counts (ip_vs_ctl.c's dest_trash). */
   private readonly trash: Destination[] = []
-  private nextSweep = 0
-  /** When connections of removed destinations end, undefined when none were removed (expire_nodest_conn). */
-  private dropUnavailableAt: number | undefined
+  private sweepDue = 0
+  /** When connections of removed destinations end, unless it is undefined (expire_nodest_conn). */
+  private dropUnavailableDue: number | undefined
   private now: number
 
   constructor(
@@ -76,6 +77,7 @@ export class Configuration {
     private readonly settings: Settings,
     private readonly defence: Defence,
     private readonly connections: Connections,
+    private readonly sampledCounters: boolean,
   ) {
     this.now = connections.now
     estimator.start(counters.total)
@@ -135,14 +137,24 @@ export class Configuration {
   /** Sets the time and does what is due: to be called before any packet or command of that time. */
   advance(now: number): void {
     this.now = now
-    if (this.dropUnavailableAt !== undefined && ((now - this.dropUnavailableAt) | 0) >= 0) {
-      this.dropUnavailableAt = undefined
+    if (this.dropUnavailableDue !== undefined && ((now - this.dropUnavailableDue) | 0) >= 0) {
+      this.dropUnavailableDue = undefined
       this.connections.dropUnavailable()
     }
-    if (this.trash.length > 0 && ((now - this.nextSweep) | 0) >= 0) {
-      this.nextSweep = (now + SWEEP_PERIOD_JIFFIES) | 0
+    if (this.trash.length > 0 && ((now - this.sweepDue) | 0) >= 0) {
+      this.scheduleSweep()
       this.sweepTrash(now)
     }
+  }
+
+  /** When there may be something to do next: jiffies, `limit` at the latest. */
+  due(limit: number): number {
+    const due = this.trash.length > 0 ? earlier(this.sweepDue, limit) : limit
+    return this.dropUnavailableDue === undefined ? due : earlier(this.dropUnavailableDue, due)
+  }
+
+  private scheduleSweep(): void {
+    this.sweepDue = timerFires((this.now + SWEEP_PERIOD_JIFFIES) | 0, SWEEP_PERIOD_JIFFIES)
   }
 
   /** Frees destinations in the trash that no connection has used for their period (ip_vs_dest_trash_expire). */
@@ -278,10 +290,10 @@ export class Configuration {
     service.scheduler.removed?.(destination, index)
     this.estimator.stop(destination.counters)
     destination.idleSinceJiffies = undefined
-    if (this.trash.length === 0) this.nextSweep = (this.now + SWEEP_PERIOD_JIFFIES) | 0
+    if (this.trash.length === 0) this.scheduleSweep()
     this.trash.push(destination)
     if (this.settings.expireNoDestinationConnections !== 0)
-      this.dropUnavailableAt ??= (this.now + 1) | 0
+      this.dropUnavailableDue ??= timerFires((this.now + 1) | 0, 1)
   }
 
   /**
@@ -324,14 +336,16 @@ export class Configuration {
   }
 
   private zeroSlot(slot: number): void {
-    this.estimator.zero(slot, this.settings.runEstimation === 0)
+    this.estimator.zero(slot, this.showsSamples)
   }
 
-  /** What has been counted, which run_estimation 0 leaves as it was summed up last. */
   private countersOf(slot: number): Counters {
-    return this.settings.runEstimation === 0
-      ? this.estimator.sampled(slot)
-      : this.counters.counters(slot)
+    return this.showsSamples ? this.estimator.sampled(slot) : this.counters.counters(slot)
+  }
+
+  /** Whether counters are shown as they were summed up last, which run_estimation 0 makes them stay. */
+  private get showsSamples(): boolean {
+    return this.sampledCounters || this.settings.runEstimation === 0
   }
 
   private setSetting(kind: SettingKind, value: string): void {
@@ -418,6 +432,10 @@ export class Configuration {
       marks: this.marks.list.filter((rule) => this.services.getByMark(rule.mark) !== undefined),
     }
   }
+}
+
+function earlier(a: number, b: number): number {
+  return ((a - b) | 0) < 0 ? a : b
 }
 
 interface ParsedServiceKey {

@@ -31,9 +31,9 @@ export const W = {
   destination: 6,
   /** B.state, B.timerLevel and B.destinationFamily. */
   stateWord: 7,
-  /** Deadline in jiffies: the timer may look earlier but expires no connection before it. */
+  /** Deadline in jiffies: the timer may look earlier, but fires behind it (kernel-timer.ts). */
   expires: 8,
-  /** Timeout in jiffies of the present state; refreshed deadlines are now + timeout. */
+  /** What the timer was set to, in jiffies before the deadline: the timeout of the present state. */
   timeout: 9,
   /** Timer wheel links: connection numbers; the first of a slot has the slot's complement before it. */
   timerNext: 10,

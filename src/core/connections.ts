@@ -204,7 +204,8 @@ export class Connections {
     const { words } = this.table
     const line = connection * LINE_WORDS
     if (((words[line + W.expires]! - this.now) | 0) <= 0) return
-    words[line + W.expires] = (this.now + 1) | 0
+    words[line + W.expires] = this.now
+    words[line + W.timeout] = 0
     this.wheel.shorten(connection)
   }
 

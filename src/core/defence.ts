@@ -3,6 +3,7 @@ import type { Random } from '../port/random.js'
 import { IpProtocol } from '../wire/ipv4.js'
 import { B, ConnectionFlag, LINE_BYTES, LINE_WORDS, W } from './connection.js'
 import type { Connections } from './connections.js'
+import { timerFires } from './kernel-timer.js'
 import type { Protocols } from './protocols/index.js'
 import { TemplateState } from './protocols/protocol.js'
 import { SctpState } from './protocols/sctp.js'
@@ -10,7 +11,7 @@ import { TcpState } from './protocols/tcp.js'
 import type { Settings } from './settings.js'
 
 /** How often the defence looks at the memory and drops entries. */
-export const DEFENCE_PERIOD_JIFFIES = JIFFIES_PER_SECOND
+const PERIOD_JIFFIES = JIFFIES_PER_SECOND
 
 /** Memory of a machine that is not short of it, in pages of 4 KiB: 4 GiB. */
 export const PLENTY_OF_PAGES = 1 << 20
@@ -34,6 +35,8 @@ export class Defence {
   private dropsEntries = false
   private dropRate = 0
   private dropCounter = 0
+  /** When `tick` is due, in jiffies. */
+  due: number
   /** By packets of the connection: one in so many that could be dropped is. */
   private readonly entryCounters = new Int32Array(MAX_SPARED_PACKETS + 1)
 
@@ -44,10 +47,14 @@ export class Defence {
     private readonly protocols: Protocols,
     private readonly random: Random,
     private readonly availablePages: () => number,
-  ) {}
+  ) {
+    this.due = timerFires((connections.now + PERIOD_JIFFIES) | 0, PERIOD_JIFFIES)
+    this.update()
+  }
 
-  /** To be called every DEFENCE_PERIOD_JIFFIES. */
-  tick(): void {
+  /** To be called when it is due. */
+  tick(now: number): void {
+    this.due = timerFires((now + PERIOD_JIFFIES) | 0, PERIOD_JIFFIES)
     this.update()
     if (this.dropsEntries) this.dropEntries()
   }

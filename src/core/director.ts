@@ -1,3 +1,4 @@
+import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import type { FramePool } from '../port/frame-pool.js'
 import { HopState, NO_HOP, type Neighbours } from '../port/neighbours.js'
 import type { Random } from '../port/random.js'
@@ -11,9 +12,9 @@ import { B, ConnectionFlag, LINE_BYTES, LINE_WORDS, W } from './connection.js'
 import { ConnectionTable } from './connection-table.js'
 import { Connections } from './connections.js'
 import { CounterRegion, DEFAULT_COUNTER_SLOTS } from './counters.js'
-import { Defence, DEFENCE_PERIOD_JIFFIES, PLENTY_OF_PAGES } from './defence.js'
+import { Defence, PLENTY_OF_PAGES } from './defence.js'
 import { DestinationSlots, type Destination } from './destination.js'
-import { Estimator, ESTIMATOR_PERIOD_JIFFIES } from './estimator.js'
+import { Estimator } from './estimator.js'
 import { forwardDirectly } from './forwarding/direct-route.js'
 import { Exit } from './forwarding/exit.js'
 import { masqueradeReply, masqueradeRequest } from './forwarding/masquerade.js'
@@ -54,6 +55,8 @@ export interface DirectorOptions {
   now?: number
   /** What differs from the kernel's defaults. */
   settings?: Partial<Settings>
+  /** Counters are shown as the kernel shows them: as they were summed up last, every 2 s. */
+  sampledCounters?: boolean
   /** Free memory in pages of 4 KiB, for the automatic modes of the defences; plenty when absent. */
   availableMemoryPages?: () => number
 }
@@ -90,8 +93,6 @@ export class Director {
   private readonly icmp: RelatedIcmp
   private readonly packet: Packet
   private now: number
-  private nextSample: number
-  private nextDefence: number
 
   constructor(options: DirectorOptions) {
     const { pool, neighbours, random } = options
@@ -116,7 +117,7 @@ export class Director {
     this.connections.now = now
     this.templates = new Templates(this.connections, this.settings)
     this.marks = new MarkRules((options.ports ?? []).map((port) => port.interface))
-    this.estimator = new Estimator(this.counters)
+    this.estimator = new Estimator(this.counters, now)
     this.defence = new Defence(
       this.settings,
       this.connections,
@@ -124,7 +125,6 @@ export class Director {
       random,
       options.availableMemoryPages ?? (() => PLENTY_OF_PAGES),
     )
-    this.defence.update()
     this.configuration = new Configuration(
       this.services,
       this.slots,
@@ -136,14 +136,13 @@ export class Director {
       this.settings,
       this.defence,
       this.connections,
+      options.sampledCounters ?? false,
     )
     this.traffic = new Traffic(this.connections, this.counters)
     const limiter = new IcmpLimiter(this.settings, now)
     this.exit = new Exit(pool, neighbours, this.settings, this.counters, limiter, random)
     this.exit.now = now
     this.icmp = new RelatedIcmp(this.exit, this.connections, this.traffic)
-    this.nextSample = (now + ESTIMATOR_PERIOD_JIFFIES) | 0
-    this.nextDefence = (now + DEFENCE_PERIOD_JIFFIES) | 0
   }
 
   // -- results of `process`, good until the next packet
@@ -167,30 +166,42 @@ export class Director {
 
   /**
    * Sets the time and does what is due: connections expire, a bounded number of them at a time, rates are
-   * sampled, memory is looked at, the trash is swept. To be called once a batch.
+   * sampled, memory is looked at, the trash is swept, each at its moment. To be called once a batch.
+   *
+   * @returns true when nothing is due any more
    */
-  advance(nowJiffies: number): void {
+  advance(nowJiffies: number): boolean {
     const now = nowJiffies | 0
+    for (let due = this.nextTask(now); ((due - now) | 0) < 0; due = this.nextTask(now))
+      this.step(due)
+    return this.step(now)
+  }
+
+  private step(now: number): boolean {
     this.now = now
     this.connections.now = now
     this.exit.now = now
-    this.wheel.advance(now, EXPIRY_BUDGET, this.connections)
-    if (((now - this.nextSample) | 0) >= 0) {
-      if (this.settings.runEstimation !== 0) this.estimator.sample()
-      this.nextSample = (now + ESTIMATOR_PERIOD_JIFFIES) | 0
-    }
-    if (((now - this.nextDefence) | 0) >= 0) {
-      this.defence.tick()
-      this.nextDefence = (now + DEFENCE_PERIOD_JIFFIES) | 0
-    }
+    const isDone = this.wheel.advance(now, EXPIRY_BUDGET, this.connections)
+    const { estimator, defence } = this
+    if (((now - estimator.due) | 0) >= 0) estimator.sample(now, this.settings.runEstimation !== 0)
+    if (((now - defence.due) | 0) >= 0) defence.tick(now)
     this.configuration.advance(now)
+    return isDone
+  }
+
+  /** When something is due next that does not belong to a connection: jiffies, `limit` at the latest. */
+  private nextTask(limit: number): number {
+    const { estimator, defence } = this
+    let due = this.configuration.due(limit)
+    if (((estimator.due - due) | 0) < 0) due = estimator.due
+    if (((defence.due - due) | 0) < 0) due = defence.due
+    return due
   }
 
   /** How long the thread may sleep before `advance` has something to do: jiffies, 0 when it already has. */
   jiffiesToNextTimer(): number {
-    const toSample = (this.nextSample - this.now) | 0
-    const toDefence = (this.nextDefence - this.now) | 0
-    return this.wheel.untilNext(this.now, Math.max(0, Math.min(toSample, toDefence)))
+    const toTask = (this.nextTask((this.now + JIFFIES_PER_SECOND) | 0) - this.now) | 0
+    return this.wheel.untilNext(this.now, Math.max(0, toTask))
   }
 
   /**

@@ -1,10 +1,11 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import type { Counters } from './commands.js'
+import { timerFires } from './kernel-timer.js'
 import { BYTE_RATE_SCALE, C, COUNTERS, PACKET_RATE_SCALE, type CounterRegion } from './counters.js'
 
 /** Seconds between two samples. */
 const PERIOD_SECONDS = 2
-export const ESTIMATOR_PERIOD_JIFFIES = PERIOD_SECONDS * JIFFIES_PER_SECOND
+const PERIOD_JIFFIES = PERIOD_SECONDS * JIFFIES_PER_SECOND
 
 /**
  * Rates per second of every slot of counters, smoothed as the kernel's estimator does it
@@ -14,7 +15,15 @@ export class Estimator {
   /** What the counters were at the last sample, by slot. */
   private readonly last = new Map<number, Float64Array>()
 
-  constructor(private readonly counters: CounterRegion) {}
+  /** When the next sample is due, in jiffies. */
+  due: number
+
+  constructor(
+    private readonly counters: CounterRegion,
+    now: number,
+  ) {
+    this.due = timerFires((now + PERIOD_JIFFIES) | 0, PERIOD_JIFFIES)
+  }
 
   /** Begins, or goes on after `stop`, with a slot. */
   start(slot: number): void {
@@ -41,8 +50,14 @@ export class Estimator {
     return this.counters.counters(slot, this.last.get(slot))
   }
 
-  /** Takes a sample of all slots; to be called every ESTIMATOR_PERIOD_JIFFIES. */
-  sample(): void {
+  /**
+   * Takes a sample of all slots; to be called when it is due.
+   *
+   * @param enabled false if this one is left out (run_estimation)
+   */
+  sample(now: number, enabled: boolean): void {
+    this.due = timerFires((now + PERIOD_JIFFIES) | 0, PERIOD_JIFFIES)
+    if (!enabled) return
     // Not `for … of`, which makes an array for each entry: this goes on for ever in the data-plane thread.
     this.last.forEach(this.sampleSlot)
   }

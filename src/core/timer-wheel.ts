@@ -1,18 +1,19 @@
 import { B, LINE_BYTES, LINE_WORDS, W } from './connection.js'
 import type { ConnectionTable } from './connection-table.js'
+import { timerFires } from './kernel-timer.js'
 
 /** Slots of the wheel, one a jiffy: it spans 655 s. */
 const SLOTS = 1 << 16
 const SLOT_MASK = SLOTS - 1
 
-/** What the wheel tells of: the connection's deadline has come. */
+/** What the wheel tells of: the connection's timer fires. */
 export interface ExpiryHandler {
   /** The connection is no longer scheduled. It may be removed, or scheduled again with a later deadline. */
   expire(connection: number): void
 }
 
 /**
- * The timers of connections: a hashed wheel (Varghese and Lauck 1987, scheme 6) with one slot a jiffy, each
+ * The timers of connections, which fire when the kernel's would (kernel-timer.ts): a hashed wheel (Varghese and Lauck 1987, scheme 6) with one slot a jiffy, each
  * the head of a doubly linked list through the connections' lines.
  *
  * It is lazy. A packet that prolongs its connection only stores a later W.expires; the wheel notices when
@@ -49,7 +50,7 @@ export class TimerWheel {
   schedule(connection: number): void {
     const words = this.words
     const line = connection * LINE_WORDS
-    const delay = (words[line + W.expires]! - this.time) | 0
+    const delay = (this.firesAt(line) - this.time) | 0
     const slot = (this.time + (delay <= 0 ? 0 : delay < SLOTS ? delay : SLOTS - 1)) & SLOT_MASK
     const head = this.heads[slot]!
     words[line + W.timerNext] = head
@@ -88,15 +89,13 @@ export class TimerWheel {
   }
 
   /**
-   * Moves the wheel on and reports, in the order of their deadlines, the connections whose deadline is
-   * `now` or earlier. A connection that the handler schedules for a deadline that has passed is reported
-   * again by the same call.
+   * Moves the wheel on and reports the connections whose timers fire at `now` or earlier, in that order. A
+   * connection that the handler schedules so that it fires no later is reported again by the same call.
    *
    * @param budget most connections to visit in this call; what is left comes with the next one
    * @returns true when nothing is due any more
    */
   advance(now: number, budget: number, handler: ExpiryHandler): boolean {
-    const words = this.words
     let left = budget
     for (;;) {
       const slot = this.time & SLOT_MASK
@@ -105,8 +104,7 @@ export class TimerWheel {
         if (connection === 0) break
         if (left-- <= 0) return false
         this.cancel(connection)
-        if (((words[connection * LINE_WORDS + W.expires]! - this.time) | 0) > 0)
-          this.schedule(connection)
+        if (((this.firesAt(connection * LINE_WORDS) - this.time) | 0) > 0) this.schedule(connection)
         else handler.expire(connection)
       }
       const behind = (now - this.time) | 0
@@ -126,6 +124,11 @@ export class TimerWheel {
     if (distance === SLOTS) return limit
     const wait = (this.time + distance - now) | 0
     return wait < 0 ? 0 : Math.min(wait, limit)
+  }
+
+  /** When the timer of the line fires: after its deadline. */
+  private firesAt(line: number): number {
+    return timerFires(this.words[line + W.expires]!, this.words[line + W.timeout]!)
   }
 
   private markEmpty(slot: number): void {

@@ -44,6 +44,14 @@ export type Event = {
   | PacketDirective
 )
 
+/**
+ * How long before a scenario starts its director begins, in jiffies. Both begin at a multiple of this, to which
+ * the kernel's timers round up (those that run for less than six hours), so that they round alike and what
+ * IPVS does by itself every few seconds has always the same phase. A director that replays therefore starts
+ * at -LEAD_JIFFIES and is brought to 0.
+ */
+export const LEAD_JIFFIES = 32_768
+
 /** A scenario that cannot be read: `message` is `FILE:LINE:COLUMN: what is wrong`. */
 export class ScenarioError extends Error {
   constructor(

@@ -238,14 +238,14 @@ t.test('rates follow as the kernel’s estimator lets them', (t) => {
   const h = configured()
   const packet = tcpPacket({ from: '198.51.100.7:1', to: `${VIP}:80`, flags: 'S' })
   for (let i = 0; i < 20; i++) h.send(packet)
-  h.advance(2)
+  h.advance(2.08)
   // 10 a second: a quarter of the way there.
   const first = { inPacketsPerSecond: 2, inBytesPerSecond: 100, connectionsPerSecond: 0 }
   t.match(h.service(service).rates, first)
   t.match(h.destination(service, '10.0.0.2:80').rates, first)
   const rates: number[] = []
   for (let i = 0; i < 6; i++) {
-    h.advance(2)
+    h.advance(2.08)
     rates.push(h.service(service).rates.inBytesPerSecond)
   }
   t.strictSame(rates, [75, 56, 42, 32, 24, 18])

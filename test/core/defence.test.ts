@@ -33,7 +33,7 @@ t.test('drop_packet 3 drops one in am_droprate, the first at once', (t) => {
   t.equal(knock(h, 1, 8), '-ff-ff-f')
   set(h, 'am_droprate', '1')
   t.equal(knock(h, 11, 3), 'f-f', 'a new rate takes effect within a second')
-  h.advance(1)
+  h.advance(1.04)
   t.equal(knock(h, 21, 3), 'f--', 'after the count that was under way')
   set(h, 'drop_packet', '0')
   t.equal(knock(h, 31, 3), 'fff')
@@ -60,11 +60,11 @@ t.test('automatic modes follow the memory, and say so', (t) => {
   }
   t.equal(knock(h, 1, 4), 'ffff')
   pages = 512
-  h.advance(1)
+  h.advance(1.04)
   for (const name of ['drop_entry', 'drop_packet', 'secure_tcp']) t.equal(get(h, name), '2')
   t.equal(knock(h, 11, 4), 'f-f-', '1024 / (1024 - 512) = 2')
   set(h, 'amemthresh', '500')
-  h.advance(1)
+  h.advance(1.04)
   for (const name of ['drop_entry', 'drop_packet', 'secure_tcp']) t.equal(get(h, name), '1')
   t.equal(knock(h, 21, 4), 'ffff')
   t.end()
@@ -146,10 +146,10 @@ t.test('drop_entry', (t) => {
 t.test('run_estimation 0 keeps counters and rates as they were summed up last', (t) => {
   const h = listening()
   knock(h, 1, 2)
-  h.advance(2)
+  h.advance(2.08)
   set(h, 'run_estimation', '0')
   knock(h, 11, 3)
-  h.advance(2)
+  h.advance(2.08)
   t.match(h.service(tcpService()), {
     counters: { connections: 2, inPackets: 2 },
     rates: { connectionsPerSecond: 0 },
@@ -159,7 +159,7 @@ t.test('run_estimation 0 keeps counters and rates as they were summed up last', 
   h.execute({ op: 'zero' })
   t.equal(h.service(tcpService()).counters.connections, 0)
   set(h, 'run_estimation', '1')
-  h.advance(2)
+  h.advance(2.08)
   t.match(h.service(tcpService()), { counters: { connections: 3 } }, 'what came meanwhile')
   t.end()
 })

@@ -446,7 +446,7 @@ t.test('a full table drops new connections and keeps the old ones', (t) => {
   const fourth = udpPacket({ from: `${CLIENT}:4`, to: `${VIP}:53` })
   t.match(h.send(fourth), { verdict: 'drop', reason: 'table-full' })
   t.equal(h.send(udpPacket({ from: `${CLIENT}:3`, to: `${VIP}:53` })).verdict, 'forward')
-  h.advance(301)
+  h.advance(306)
   t.equal(h.send(fourth).verdict, 'forward')
   h.director.table.check()
   t.end()

@@ -16,6 +16,7 @@ import {
   type Trace,
   type TraceRecord,
 } from '../trace.js'
+import { LEAD_JIFFIES } from '../scenario.js'
 import { DirectorWorld, writeSetting } from './director-world.js'
 import { SHARED } from './guest.js'
 import { jobFile, question, resultFile, type Job, type JobEvent, type JobResult } from './job.js'
@@ -23,11 +24,6 @@ import { CHANNEL } from './owned-process.js'
 
 /** How much slower than the host's the guest's clock runs while it computes. */
 const SLOWNESS = 10_000
-/**
- * The kernel's timers round up to multiples of up to 32768 jiffies (those that run for less than six hours).
- * A scenario starts at such a multiple, so that its timers always round alike.
- */
-const ALIGNMENT_JIFFIES = 32_768
 const NANOSECONDS_PER_JIFFY = 10_000_000n
 /** A scenario starts so long behind the edge of a jiffy, so that the kernel has done what is due. */
 const AFTER_EDGE_NANOSECONDS = 100_000n
@@ -37,8 +33,8 @@ const SUMMING_MS = 2300
 /** How the agent meets the host: by the guest's clock, which stops while it waits, or by a descriptor. */
 interface Host {
   ask(text: string): void
-  /** When a scenario starts that is ready now. */
-  startNanoseconds(): bigint
+  /** The next moment, by the monotonic clock, at which a director or a scenario may begin. */
+  nextStartNanoseconds(): bigint
 }
 
 function guestHost(): Host {
@@ -49,9 +45,9 @@ function guestHost(): Host {
   const jiffiesAhead = readJiffiesAhead()
   return {
     ask: (text) => call(`ask:${text}`),
-    startNanoseconds() {
+    nextStartNanoseconds() {
       const jiffies = readMonotonic() / NANOSECONDS_PER_JIFFY + jiffiesAhead + 2n
-      const alignment = BigInt(ALIGNMENT_JIFFIES)
+      const alignment = BigInt(LEAD_JIFFIES)
       const start = ((jiffies + alignment - 1n) / alignment) * alignment
       return (start - jiffiesAhead) * NANOSECONDS_PER_JIFFY + AFTER_EDGE_NANOSECONDS
     },
@@ -65,7 +61,7 @@ function runningHost(): Host {
       writeSync(CHANNEL, `${text}\n`)
       if (readSync(CHANNEL, answer) !== 1) process.exit(0)
     },
-    startNanoseconds: readMonotonic,
+    nextStartNanoseconds: readMonotonic,
   }
 }
 
@@ -80,9 +76,11 @@ function readJiffiesAhead(): bigint {
 }
 
 function run(job: Job, host: Host): Trace {
+  // What IPVS does by itself every few seconds begins with the namespace.
+  sleepUntil(host.nextStartNanoseconds())
   const world = new DirectorWorld(job)
   try {
-    const start = host.startNanoseconds()
+    const start = host.nextStartNanoseconds()
     let nowMs = 0
     const sleepTo = (ms: number): void => {
       sleepUntil(start + BigInt(Math.round(ms * 1e6)))
