@@ -4,7 +4,6 @@
  *
  *   node agent.js guest|running DIRECTORY
  */
-import { spawnSync } from 'node:child_process'
 import { readFileSync, readSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { readMonotonic, sleepUntil } from '../../kernel/sleep.js'
@@ -12,13 +11,13 @@ import {
   sortConnections,
   type ConnectionRecord,
   type EndRecord,
-  type IpvsadmRecord,
   type Trace,
   type TraceRecord,
 } from '../trace.js'
 import { LEAD_JIFFIES } from '../scenario.js'
 import { DirectorWorld, writeSetting } from './director-world.js'
-import { SHARED } from './guest.js'
+import { ForkServer } from './fork-server.js'
+import { SCRATCH, SHARED } from './guest.js'
 import { jobFile, question, resultFile, type Job, type JobEvent, type JobResult } from './job.js'
 import { CHANNEL } from './owned-process.js'
 
@@ -78,7 +77,7 @@ function readJiffiesAhead(): bigint {
 function run(job: Job, host: Host): Trace {
   // What IPVS does by itself every few seconds begins with the namespace.
   sleepUntil(host.nextStartNanoseconds())
-  const world = new DirectorWorld(job)
+  const world = new DirectorWorld(job, ip)
   try {
     const start = host.nextStartNanoseconds()
     let nowMs = 0
@@ -96,7 +95,7 @@ function run(job: Job, host: Host): Trace {
     }
     const connections = listConnections()
     sleepTo(nowMs + SUMMING_MS)
-    const services = ipvsadm(['-L', '-n', '--stats', '--exact'])
+    const services = ipvsadm.run(['-L', '-n', '--stats', '--exact'])
     trace.push({ end: true, services: services.stdout, connections } satisfies EndRecord)
     return trace
   } finally {
@@ -108,7 +107,7 @@ function runEvent(event: JobEvent, world: DirectorWorld): TraceRecord | undefine
   try {
     switch (event.kind) {
       case 'ipvsadm':
-        return { line: event.line, ...ipvsadm(event.args) }
+        return { line: event.line, ...ipvsadm.run(event.args) }
       case 'sysctl':
         return writeSysctl(event.key, event.value)
       case 'packet':
@@ -128,17 +127,8 @@ function writeSysctl(key: string, value: string): undefined {
   writeSetting(key.slice('net.'.length).replaceAll('.', '/'), value)
 }
 
-function ipvsadm(args: readonly string[]): Omit<IpvsadmRecord, 'line'> {
-  const { status, stdout, stderr, error } = spawnSync('/usr/sbin/ipvsadm', args, {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  if (status === null) throw new Error(`ipvsadm did not end by itself`, { cause: error })
-  return { exit: status, stdout, stderr }
-}
-
 function listConnections(): ConnectionRecord[] {
-  const { exit, stdout, stderr } = ipvsadm(['-L', '-n', '-c'])
+  const { exit, stdout, stderr } = ipvsadm.run(['-L', '-n', '-c'])
   if (exit !== 0) throw new Error(`ipvsadm -L -n -c failed: ${stderr}`)
   const [, , ...lines] = stdout.trimEnd().split('\n')
   return sortConnections(
@@ -158,6 +148,9 @@ function listConnections(): ConnectionRecord[] {
 }
 
 const [where, directory] = process.argv.slice(2) as ['guest' | 'running', string]
+const scratch = where === 'guest' ? SCRATCH : directory
+const ip = new ForkServer('/usr/sbin/ip', scratch)
+const ipvsadm = new ForkServer('/usr/sbin/ipvsadm', scratch)
 const host = where === 'guest' ? guestHost() : runningHost()
 for (let number = 0; ;) {
   host.ask(question(number++))

@@ -1,11 +1,11 @@
 /** The director in a network namespace of its own, and the two ends of its links that packets come from and go to. */
-import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { DeliveryWatch } from '../../kernel/delivery-watch.js'
 import { enterNewNetworkNamespace, setOffload } from '../../kernel/own-namespace.js'
 import { PacketSocket } from '../../kernel/packet-socket.js'
 import type { Side } from '../scenario.js'
 import type { SentPacket } from '../trace.js'
+import type { ForkServer } from './fork-server.js'
 import type { Job } from './job.js'
 import { sides } from './wire-up.js'
 
@@ -51,11 +51,11 @@ export class DirectorWorld {
   private readonly watch: DeliveryWatch
 
   /** Leaves the thread in a new network namespace that is wired up; the old one is given up. */
-  constructor(job: Job) {
+  constructor(job: Job, ip: ForkServer) {
     enterNewNetworkNamespace()
     for (const [key, value] of before) writeSetting(key, String(value))
-    runBatch(['-batch', '-'], job.wiring)
-    runBatch(['-6', '-batch', '-'], job.wiringV6)
+    runBatch(ip, ['-batch', '-'], job.wiring)
+    runBatch(ip, ['-6', '-batch', '-'], job.wiringV6)
     this.links = { client: openLink('client'), server: openLink('server') }
     this.watch = new DeliveryWatch(job.watched)
   }
@@ -117,11 +117,11 @@ export class DirectorWorld {
   }
 }
 
-function runBatch(args: string[], lines: string[]): void {
+function runBatch(ip: ForkServer, args: string[], lines: string[]): void {
   if (lines.length === 0) return
   const input = lines.join('\n') + '\n'
-  const { status, stderr, error } = spawnSync('ip', args, { input, encoding: 'utf8' })
-  if (status !== 0) throw new Error(`ip ${args.join(' ')}: ${stderr || error?.message}\n${input}`)
+  const { exit, stderr } = ip.run(args, input)
+  if (exit !== 0) throw new Error(`ip ${args.join(' ')}: ${stderr}\n${input}`)
 }
 
 /** Writes net.… of this thread's namespace; `key` with slashes for dots. */

@@ -12,19 +12,18 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { nativeLibrary } from './native-library.js'
 import { CHANNEL, OwnedProcess } from './owned-process.js'
 
 const KERNEL = '/usr/bin/linux'
 const MODULES = '/usr/lib/uml/modules'
-/** dist/src/scenario/oracle → native/build/Release */
-const CLOCK = fileURLToPath(
-  new URL('../../../../native/build/Release/guest-clock.so', import.meta.url),
-)
+const CLOCK = nativeLibrary('guest-clock')
 const TMPFS_MAGIC = 0x01021994
 
 /** Where a guest finds the directory that it shares with the host. */
 export const SHARED = '/mnt/host'
+/** A tmpfs of a guest's own. */
+export const SCRATCH = '/mnt'
 
 /** What must be there, and what brings it. */
 const needed: [path: string, remedy: string][] = [
@@ -126,6 +125,9 @@ chmod +x /mnt/modprobe
 echo /mnt/modprobe > /proc/sys/kernel/modprobe
 mount -t hostfs none ${SHARED} -o ${shared}
 ip link set lo up
+# What would wake the kernel again and again where nothing happens.
+echo 0 > /proc/sys/vm/compaction_proactiveness
+echo 0 > /proc/sys/vm/dirty_writeback_centisecs
 /mnt/modprobe -a ${(options.modules ?? ['ip_vs']).join(' ')}
 cd ${SHARED}
 ${options.command}
