@@ -426,6 +426,17 @@ export const stories: Story[] = [
   -a -t 10.0.0.1:80 -r 10.9.0.15 -m --tun-type ipip
   -a -t 10.0.0.1:80 -r 10.9.0.15 --tun-csum
   -a -t 10.0.0.1:80 -r 10.9.0.15 -i --tun-type ipip
+  -a -t 10.0.0.1:80 -r 10.9.0.16 -i --tun-type gue --tun-port 6080
+  -a -t 10.0.0.1:80 -r 10.9.0.17 -i --tun-port 65535 --tun-type gue --tun-csum
+  -a -t 10.0.0.1:80 -r 10.9.0.18 --tun-remcsum -i --tun-type gue --tun-port 1
+  -a -t 10.0.0.1:80 -r 10.9.0.19 -i --tun-type gre
+  -a -t 10.0.0.1:80 -r 10.9.0.20 -i --tun-type gre --tun-csum
+  -a -t 10.0.0.1:80 -r 10.9.0.21 -i --tun-csum --tun-csum --tun-type gre
+  -e -t 10.0.0.1:80 -r 10.9.0.19 -i -w 2
+  -e -t 10.0.0.1:80 -r 10.9.0.20 -w 2
+  -e -t 10.0.0.1:80 -r 10.9.0.15 -i --tun-type gre
+  -Ln
+  -Sn
   -Ln --tun-info`,
   ),
   story(

@@ -8,6 +8,7 @@ import type {
   ServiceOptions,
   ServiceProtocol,
   Timeouts,
+  TunnelOptions,
 } from '../core/commands.js'
 import { IpvsError } from '../core/commands.js'
 import { canonicalAddress, familyOf, parseIpv4 } from './address.js'
@@ -275,7 +276,7 @@ function checkDestinationKey(value: unknown, path: string): DestinationKey {
 
 function checkDestinationOptions(value: unknown, path: string): DestinationOptions {
   const fields = object(value, path)
-  only(fields, path, ['forwarding', 'weight', 'upperThreshold', 'lowerThreshold'])
+  only(fields, path, ['forwarding', 'weight', 'upperThreshold', 'lowerThreshold', 'tunnel'])
   const forwarding = fields['forwarding']
   if (forwarding !== 'masquerade' && forwarding !== 'tunnel' && forwarding !== 'direct-route')
     throw new ShapeError(`${path}.forwarding`, 'masquerade, tunnel or direct-route')
@@ -284,7 +285,21 @@ function checkDestinationOptions(value: unknown, path: string): DestinationOptio
     weight: integer(fields['weight'], `${path}.weight`, 0, 0x7fffffff),
     upperThreshold: integer(fields['upperThreshold'], `${path}.upperThreshold`, 0, 0x7fffffff),
     lowerThreshold: integer(fields['lowerThreshold'], `${path}.lowerThreshold`, 0, 0x7fffffff),
+    ...(fields['tunnel'] !== undefined && {
+      tunnel: checkTunnelOptions(fields['tunnel'], `${path}.tunnel`),
+    }),
   }
+}
+
+function checkTunnelOptions(value: unknown, path: string): TunnelOptions {
+  const fields = object(value, path)
+  only(fields, path, ['type', 'port', 'checksum'])
+  const { type, checksum } = fields
+  if (type !== 'ipip' && type !== 'gue' && type !== 'gre')
+    throw new ShapeError(`${path}.type`, 'ipip, gue or gre')
+  if (checksum !== 'none' && checksum !== 'full' && checksum !== 'remote')
+    throw new ShapeError(`${path}.checksum`, 'none, full or remote')
+  return { type, port: integer(fields['port'], `${path}.port`, 0, 65535), checksum }
 }
 
 function checkTimeouts(value: unknown, path: string): Timeouts {

@@ -6,7 +6,9 @@ import type {
   ServiceOptions,
   ServiceStatus,
   Timeouts,
+  TunnelOptions,
 } from '../core/commands.js'
+import { IPIP } from '../core/destination.js'
 import type { CommandError, CommandResult } from './api.js'
 import { destinationId, serviceId, type Rules, type WantedService } from './rules.js'
 
@@ -86,8 +88,13 @@ function sameDestinationOptions(a: DestinationOptions, b: DestinationOptions): b
     a.forwarding === b.forwarding &&
     a.weight === b.weight &&
     a.upperThreshold === b.upperThreshold &&
-    a.lowerThreshold === b.lowerThreshold
+    a.lowerThreshold === b.lowerThreshold &&
+    (a.forwarding !== 'tunnel' || sameTunnel(a.tunnel, b.tunnel))
   )
+}
+
+function sameTunnel(a: TunnelOptions = IPIP, b: TunnelOptions = IPIP): boolean {
+  return a.type === b.type && a.port === b.port && a.checksum === b.checksum
 }
 
 /** Carries commands out, one result a command. */
@@ -156,9 +163,15 @@ function asWanted(present: readonly PresentService[]): WantedService[] {
     service,
     options,
     destinations: destinations
-      .map(({ address, port, forwarding, weight, upperThreshold, lowerThreshold }) => ({
+      .map(({ address, port, forwarding, weight, upperThreshold, lowerThreshold, tunnel }) => ({
         destination: { address, port },
-        options: { forwarding, weight, upperThreshold, lowerThreshold },
+        options: {
+          forwarding,
+          weight,
+          upperThreshold,
+          lowerThreshold,
+          ...(tunnel !== undefined && { tunnel }),
+        },
       }))
       .reverse(),
   }))

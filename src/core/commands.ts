@@ -34,6 +34,19 @@ export interface DestinationKey {
   port: number
 }
 
+/** What a tunneled packet travels in. */
+export interface TunnelOptions {
+  type: 'ipip' | 'gue' | 'gre'
+  /** UDP port that the destination takes GUE at, from 1; 0 for the other types. */
+  port: number
+  /**
+   * Whether the tunnel's header has a checksum; `remote` asks for GUE's remote checksum offload. IPIP has none.
+   * What comes from the wire has its checksums already, so that nothing is left to offload: `remote` then is
+   * as `full`, as in the kernel.
+   */
+  checksum: 'none' | 'full' | 'remote'
+}
+
 export interface DestinationOptions {
   forwarding: ForwardingMethod
   /** 0 takes no new connections; up to 65535 as in ipvsadm. */
@@ -41,6 +54,8 @@ export interface DestinationOptions {
   /** No new connections from this many on until the lower threshold is met; 0 for no limit. */
   upperThreshold: number
   lowerThreshold: number
+  /** How packets are tunneled; IPIP when absent. Without meaning for other forwarding methods. */
+  tunnel?: TunnelOptions
 }
 
 /** A marking rule in the manner of `iptables -t mangle -A PREROUTING … -j MARK --set-mark`; the last that matches wins, as there. */

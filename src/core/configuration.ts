@@ -23,11 +23,12 @@ import {
   type ServiceProtocol,
   type ServiceStatus,
   type Steering,
+  type TunnelOptions,
 } from './commands.js'
 import type { Connections } from './connections.js'
 import type { ConnectionTable } from './connection-table.js'
 import type { CounterRegion } from './counters.js'
-import { Destination, type DestinationSlots, forwardingFlag } from './destination.js'
+import { Destination, type DestinationSlots, forwardingFlag, IPIP } from './destination.js'
 import type { Defence } from './defence.js'
 import type { Estimator } from './estimator.js'
 import { timerFires } from './kernel-timer.js'
@@ -400,6 +401,7 @@ export class Configuration {
       weight: destination.weight,
       upperThreshold: destination.upperThreshold,
       lowerThreshold: destination.lowerThreshold,
+      ...(destination.tunnel !== IPIP && { tunnel: { ...destination.tunnel } }),
       activeConnections: destination.activeConnections,
       inactiveConnections: destination.inactiveConnections,
       persistentConnections: destination.persistentConnections,
@@ -511,11 +513,29 @@ function checkDestinationOptions(options: DestinationOptions): void {
     if (!Number.isInteger(value) || value < 0 || value > MAX_INT)
       throw new IpvsError('ERANGE', `${name} ${value} is not within 0 to ${MAX_INT}`)
   }
+  const { tunnel } = options
+  if (tunnel && !isTunnel(tunnel))
+    throw new IpvsError(
+      'EINVAL',
+      `tunnel of type ${tunnel.type} with port ${tunnel.port} and checksum ${tunnel.checksum}: gue needs a port from 1 to 65535, the others have none; ipip has no checksum, and remote ones are gue's`,
+    )
   if (options.lowerThreshold > options.upperThreshold)
     throw new IpvsError(
       'ERANGE',
       `lower threshold ${options.lowerThreshold} is above the upper one, ${options.upperThreshold}`,
     )
+}
+
+function isTunnel({ type, port, checksum }: TunnelOptions): boolean {
+  if (!Number.isInteger(port) || port < 0 || port > 65535) return false
+  switch (type) {
+    case 'ipip':
+      return port === 0 && checksum === 'none'
+    case 'gue':
+      return port !== 0
+    case 'gre':
+      return port === 0 && checksum !== 'remote'
+  }
 }
 
 function checkDestinationAddress(addressBe: number): void {
@@ -527,6 +547,8 @@ function checkDestinationAddress(addressBe: number): void {
 function applyDestinationOptions(destination: Destination, options: DestinationOptions): void {
   destination.weight = options.weight
   destination.forwarding = options.forwarding
+  const { forwarding, tunnel = IPIP } = options
+  destination.tunnel = forwarding !== 'tunnel' || tunnel.type === 'ipip' ? IPIP : { ...tunnel }
   if (options.upperThreshold === 0 || options.upperThreshold > destination.upperThreshold)
     destination.overloaded = false
   destination.upperThreshold = options.upperThreshold

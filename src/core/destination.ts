@@ -1,5 +1,5 @@
 import { ConnectionFlag } from './connection.js'
-import type { ForwardingMethod } from './commands.js'
+import type { ForwardingMethod, TunnelOptions } from './commands.js'
 import type { Service } from './service.js'
 
 /** Connection flag bits of a forwarding method. */
@@ -9,6 +9,9 @@ export const forwardingFlag: Record<ForwardingMethod, number> = {
   'direct-route': ConnectionFlag.directRoute,
 }
 
+/** The tunnel of destinations that name none. */
+export const IPIP: Readonly<TunnelOptions> = { type: 'ipip', port: 0, checksum: 'none' }
+
 /**
  * A real server of one service. Connections name it by its slot, which stays its own as long as it lives,
  * in the service's list or in the trash.
@@ -16,6 +19,8 @@ export const forwardingFlag: Record<ForwardingMethod, number> = {
 export class Destination {
   service: Service
   forwarding: ForwardingMethod = 'masquerade'
+  /** Of its packets, when they are tunneled. */
+  tunnel: Readonly<TunnelOptions> = IPIP
   weight = 1
   upperThreshold = 0
   lowerThreshold = 0

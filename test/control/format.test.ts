@@ -7,6 +7,7 @@ import type {
   ServiceKey,
   ServiceOptions,
   ServiceStatus,
+  TunnelOptions,
 } from '../../src/core/commands.js'
 import {
   connectionLine,
@@ -160,6 +161,49 @@ TCP  10.0.0.1:http wlc
 SCTP 10.0.0.1:80 wlc
 FWM  7 wlc
   -> 10.9.0.1:8080                Masq    n/a           1      0          0         
+`,
+  )
+  t.end()
+})
+
+t.test('tunnels', (t) => {
+  const tunnel = (address: string, type: 'gue' | 'gre', checksum: TunnelOptions['checksum']) =>
+    server(address, 80, {
+      forwarding: 'tunnel',
+      tunnel: { type, port: type === 'gue' ? 6080 : 0, checksum },
+    })
+  const services = [
+    service({ protocol: 'tcp', address: '10.1.0.100', port: 80 }, { scheduler: 'rr' }, [
+      tunnel('10.2.0.2', 'gue', 'full'),
+      tunnel('10.2.0.3', 'gre', 'none'),
+      server('10.2.0.4', 80),
+      server('10.2.0.5', 80, { forwarding: 'tunnel' }),
+      tunnel('10.2.0.6', 'gue', 'remote'),
+      tunnel('10.2.0.7', 'gue', 'none'),
+    ]),
+  ]
+  t.equal(
+    list(services, { ...numeric, tunnelInfo: true }),
+    `Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward TunnelInfo    Weight ActiveConn InActConn
+TCP  10.1.0.100:80 rr
+  -> 10.2.0.2:80                  Tunnel  gue:6080:+c   1      0          0         
+  -> 10.2.0.3:80                  Tunnel  gre:-c        1      0          0         
+  -> 10.2.0.4:80                  Masq    n/a           1      0          0         
+  -> 10.2.0.5:80                  Tunnel  ipip          1      0          0         
+  -> 10.2.0.6:80                  Tunnel  gue:6080:r+c  1      0          0         
+  -> 10.2.0.7:80                  Tunnel  gue:6080:-c   1      0          0         
+`,
+  )
+  t.equal(
+    [...formatRules(services, numeric, names)].join(''),
+    `-A -t 10.1.0.100:80 -s rr
+-a -t 10.1.0.100:80 -r 10.2.0.2:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-csum
+-a -t 10.1.0.100:80 -r 10.2.0.3:80 -i -w 1 --tun-type gre --tun-nocsum
+-a -t 10.1.0.100:80 -r 10.2.0.4:80 -m -w 1
+-a -t 10.1.0.100:80 -r 10.2.0.5:80 -i -w 1 --tun-type ipip
+-a -t 10.1.0.100:80 -r 10.2.0.6:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-remcsum
+-a -t 10.1.0.100:80 -r 10.2.0.7:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum
 `,
   )
   t.end()

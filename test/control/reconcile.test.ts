@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import type { Command, ForwardingMethod } from '../../src/core/commands.js'
+import type { Command, ForwardingMethod, TunnelOptions } from '../../src/core/commands.js'
 import { applyRules, difference, listPresent, RulesRefused } from '../../src/control/reconcile.js'
 import type { Rules } from '../../src/control/rules.js'
 import { tcpPacket } from '../support/packets.js'
@@ -19,12 +19,21 @@ const destinations = fc.uniqueArray(
       address: fc.constantFrom('10.9.0.1', '10.9.0.2', '10.9.0.3'),
       port: fc.constantFrom(0, 80, 8080),
     }),
-    options: fc.record({
-      forwarding: fc.constantFrom<ForwardingMethod>('masquerade', 'tunnel', 'direct-route'),
-      weight: fc.integer({ min: 0, max: 3 }),
-      upperThreshold: fc.constantFrom(5, 6),
-      lowerThreshold: fc.constantFrom(0, 5),
-    }),
+    options: fc
+      .record({
+        forwarding: fc.constantFrom<ForwardingMethod>('masquerade', 'tunnel', 'direct-route'),
+        weight: fc.integer({ min: 0, max: 3 }),
+        upperThreshold: fc.constantFrom(5, 6),
+        lowerThreshold: fc.constantFrom(0, 5),
+        tunnel: fc.constantFrom<TunnelOptions>(
+          { type: 'gre', port: 0, checksum: 'none' },
+          { type: 'gue', port: 6080, checksum: 'full' },
+        ),
+      })
+      // Only those that are tunneled and not by IPIP name a tunnel.
+      .map(({ tunnel, ...options }) =>
+        options.forwarding === 'tunnel' && options.weight > 1 ? { ...options, tunnel } : options,
+      ),
   }),
   // Port 0 is the service's port, 80 here.
   { selector: ({ destination }) => `${destination.address}:${destination.port || 80}` },

@@ -1,6 +1,7 @@
 import type {
   ConnectionStatus,
   Counters,
+  DestinationOptions,
   DestinationStatus,
   ForwardingMethod,
   Rates,
@@ -9,7 +10,9 @@ import type {
   ServiceProtocol,
   ServiceStatus,
   Timeouts,
+  TunnelOptions,
 } from '../../core/commands.js'
+import { IPIP } from '../../core/destination.js'
 import { familyOf, formatNetmask, ipv6Words, parseIpv4 } from '../address.js'
 import type { Names } from './names.js'
 import type { ListFormat } from './parse.js'
@@ -35,6 +38,11 @@ const protocolOptions: Record<ServiceProtocol, string> = {
   tcp: '-t',
   udp: '-u',
   sctp: '--sctp-service',
+}
+const tunnelChecksums: Record<TunnelOptions['checksum'], { option: string; sign: string }> = {
+  none: { option: '--tun-nocsum', sign: '-c' },
+  full: { option: '--tun-csum', sign: '+c' },
+  remote: { option: '--tun-remcsum', sign: 'r+c' },
 }
 const protocolNumbers: Record<ServiceProtocol, number> = { tcp: 6, udp: 17, sctp: 132 }
 
@@ -87,7 +95,7 @@ export function* formatRules(
         format,
         names,
       )
-      const tunnel = destination.forwarding === 'tunnel' ? ' --tun-type ipip' : ''
+      const tunnel = tunnelArguments(destination)
       yield `-a ${name} -r ${server} ${forwardingOptions[destination.forwarding]} -w ${destination.weight}${tunnel}\n`
     }
   }
@@ -193,7 +201,7 @@ function destinationLine(
     return `${start} ${column(destination.upperThreshold, 10)} ${column(destination.lowerThreshold, 10)} ${connections}`
   if (format.persistentConnections)
     return `${start} ${column(destination.weight, 9)} ${column(destination.persistentConnections, 11)} ${connections}`
-  const tunnel = destination.forwarding === 'tunnel' ? 'ipip' : 'n/a'
+  const tunnel = tunnelInfo(destination)
   return `${start} ${forwardingNames[destination.forwarding].padEnd(7)} ${
     format.tunnelInfo ? `${tunnel.padEnd(13)} ` : ''
   }${column(destination.weight, 6)} ${connections}`
@@ -230,6 +238,22 @@ function serviceOptionArguments(service: ServiceKey, options: ServiceOptions): s
   if (options.onePacket) line += ' -o'
   const flags = shownFlags(options)
   return flags ? `${line} -b ${flags}` : line
+}
+
+/** ` --tun-type gue --tun-port 6080 --tun-csum`; nothing for those that are not tunneled. */
+function tunnelArguments({ forwarding, tunnel = IPIP }: DestinationOptions): string {
+  if (forwarding !== 'tunnel') return ''
+  const { type, port, checksum } = tunnel
+  if (type === 'ipip') return ' --tun-type ipip'
+  return ` --tun-type ${type}${type === 'gue' ? ` --tun-port ${port}` : ''} ${tunnelChecksums[checksum].option}`
+}
+
+/** `gue:6080:+c`. */
+function tunnelInfo({ forwarding, tunnel = IPIP }: DestinationOptions): string {
+  if (forwarding !== 'tunnel') return 'n/a'
+  const { type, port, checksum } = tunnel
+  if (type === 'ipip') return 'ipip'
+  return `${type}${type === 'gue' ? `:${port}` : ''}:${tunnelChecksums[checksum].sign}`
 }
 
 /** The mask by which clients are grouped, as text; empty when each client stands for itself. */

@@ -187,7 +187,12 @@ export const options: readonly Option[] = [
     sets: 'l-threshold',
     help: 'new connections again below this many',
   },
-  { long: 'tun-type', argument: 'type', sets: 'tun-type', help: 'encapsulation: ipip' },
+  {
+    long: 'tun-type',
+    argument: 'type',
+    sets: 'tun-type',
+    help: 'encapsulation: ipip (default), gue or gre',
+  },
   { long: 'tun-port', argument: 'port', sets: 'tun-port', help: 'port of a gue tunnel' },
   { long: 'tun-nocsum', sets: 'tun-nocsum', help: 'tunnel without checksum' },
   { long: 'tun-csum', sets: 'tun-csum', help: 'tunnel with checksum' },

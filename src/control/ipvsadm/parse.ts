@@ -7,6 +7,7 @@ import type {
   ServiceOptions,
   ServiceProtocol,
   Timeouts,
+  TunnelOptions,
 } from '../../core/commands.js'
 import {
   canonicalIpv6,
@@ -142,7 +143,7 @@ class CommandLine {
   private upperThreshold = 0
   private lowerThreshold = 0
   private tunnelType: TunnelType = 'ipip'
-  private tunnelTypeWord = -1
+  private tunnelPort = 0
 
   constructor(
     private readonly args: readonly string[],
@@ -269,10 +270,9 @@ class CommandLine {
       case 'tun-type':
         if (!Object.hasOwn(tunnelRules, text)) fail('illegal tunnel type specified', valueWord)
         this.tunnelType = text as TunnelType
-        this.tunnelTypeWord = valueWord
         break
       case 'tun-port':
-        readNumber(text, 1, 65535, 'illegal tunnel port specified', valueWord)
+        this.tunnelPort = readNumber(text, 1, 65535, 'illegal tunnel port specified', valueWord)
         break
       case 'syncid':
         readNumber(text, 0, 255, 'illegal syncid specified', valueWord)
@@ -510,18 +510,19 @@ class CommandLine {
       tunnelSettings.filter((setting) => setting !== 'tun-type'),
       `'${this.tunnelType}' tunnel type`,
     )
-    if (this.tunnelType !== 'ipip')
-      throw new CommandLineError(
-        `tunnel type '${this.tunnelType}' is not part of this version of uvs; use ipip`,
-        255,
-        this.tunnelTypeWord,
-      )
     return {
       forwarding: this.forwarding,
       weight: this.weight,
       upperThreshold: this.upperThreshold,
       lowerThreshold: this.lowerThreshold,
+      ...(this.tunnelType !== 'ipip' && { tunnel: this.tunnelOptions() }),
     }
+  }
+
+  private tunnelOptions(): TunnelOptions {
+    const { given, tunnelType: type, tunnelPort: port } = this
+    const checksum = given.has('tun-csum') ? 'full' : given.has('tun-remcsum') ? 'remote' : 'none'
+    return { type, port, checksum }
   }
 
   /** A service that is all zeros stands for every service. */
