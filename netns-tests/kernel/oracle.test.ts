@@ -181,11 +181,12 @@ void t.test('a scenario that cannot be run fails alone', { skip }, async (t) => 
 })
 
 void t.test('two side by side, and nothing is left of them', { skip }, async (t) => {
+  const ours = `uvs-guest-${process.pid}-`
   const left = (): string[] => [
-    ...readdirSync(tmpdir()).filter((name) => name.startsWith('uvs-guest-')),
+    ...readdirSync(tmpdir()).filter((name) => name.startsWith(ours)),
     ...readdirSync('/proc').filter((name) => {
       try {
-        return readFileSync(`/proc/${name}/cmdline`, 'utf8').includes('uvs-guest-')
+        return readFileSync(`/proc/${name}/cmdline`, 'utf8').includes(ours)
       } catch {
         return false
       }

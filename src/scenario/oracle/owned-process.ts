@@ -60,7 +60,7 @@ export class OwnedProcess {
 
   /** @param prepare fills the new directory and says what to start */
   static start(prefix: string, prepare: (directory: string) => Program): OwnedProcess {
-    const directory = mkdtempSync(join(tmpdir(), prefix))
+    const directory = mkdtempSync(join(tmpdir(), `${prefix}${process.pid}-`))
     try {
       const { program, args, environment } = prepare(directory)
       const child = spawn(program, args, {
