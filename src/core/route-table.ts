@@ -2,6 +2,9 @@ import { HopState, NO_HOP, type Neighbours } from '../port/neighbours.js'
 import { LinkLayer } from '../port/packet-port.js'
 import { parseMac } from '../wire/ethernet.js'
 import { formatAddress, parseAddress, parsePrefix } from '../wire/ipv4.js'
+import * as ipv6 from '../wire/ipv6.js'
+import { Ipv6Prefixes } from './ipv6-prefixes.js'
+import { selectSourceIpv6 } from './source-address.js'
 
 /** Which interfaces of the kernel a port of the data plane reaches. */
 export interface PortInterfaces {
@@ -49,7 +52,7 @@ export interface RouteNextHop {
 
 export interface Route {
   table: RouteTableName
-  /** `10.0.0.0/8`, `0.0.0.0/0` */
+  /** `10.0.0.0/8`, `0.0.0.0/0`, `fd00::/8` */
   prefix: string
   /** `throw` makes the lookup go on in the next table. */
   type: 'unicast' | 'local' | 'broadcast' | 'unreachable' | 'blackhole' | 'prohibit' | 'throw'
@@ -128,8 +131,11 @@ const USABLE: ReadonlySet<NeighbourState> = new Set<NeighbourState>([
 interface StoredRoute extends Route {
   /** What tells two routes apart: all of it. */
   identity: string
+  /** Of IPv4. */
   sourceBe: number
   gatewaysBe: Int32Array
+  /** Of IPv6. */
+  source: Int32Array | undefined
 }
 
 /** The routes of one prefix, in the order in which the kernel looks at them. */
@@ -138,6 +144,11 @@ type Bucket = StoredRoute[]
 interface StoredAddress extends RouteAddress {
   addressBe: number
   maskBe: number
+}
+
+/** An address of IPv6. */
+export interface StoredAddressIpv6 extends RouteAddress {
+  words: Int32Array
 }
 
 /**
@@ -156,17 +167,24 @@ export class RouteTable implements Neighbours {
   readonly mac = new Uint16Array(3 * MAX_HOPS)
   readonly mtu = new Int32Array(MAX_HOPS)
   readonly sourceBe = new Int32Array(MAX_HOPS)
+  readonly sourceIpv6 = new Int32Array(4 * MAX_HOPS)
   readonly used = new Uint8Array(MAX_HOPS)
 
   private currentGeneration = 1
 
   private readonly links = new Map<number, RouteLink>()
   private addresses: StoredAddress[] = []
+  private addressesIpv6: StoredAddressIpv6[] = []
   private readonly own = new Set<number>()
   private readonly routes: Record<RouteTableName, (Map<number, Bucket> | undefined)[]> = {
     local: [],
     main: [],
     default: [],
+  }
+  private readonly routesIpv6: Record<RouteTableName, Ipv6Prefixes<StoredRoute>> = {
+    local: new Ipv6Prefixes(),
+    main: new Ipv6Prefixes(),
+    default: new Ipv6Prefixes(),
   }
   private readonly neighbours = new Map<string, RouteNeighbour>()
   private readonly portOf = new Map<number, PortInterfaces>()
@@ -175,8 +193,8 @@ export class RouteTable implements Neighbours {
 
   // Hops: what each is made of, and where to find it again.
   private readonly hopInterface = new Int32Array(MAX_HOPS)
-  /** The neighbour's address, 0 for hops that need none. */
-  private readonly hopNextBe = new Int32Array(MAX_HOPS)
+  /** The neighbour's address as text, empty for hops that need none. */
+  private readonly hopNext: string[] = []
   private readonly routeMtuOf = new Int32Array(MAX_HOPS)
   private readonly hopKey: (string | undefined)[] = []
   private readonly hopByKey = new Map<string, number>()
@@ -187,6 +205,10 @@ export class RouteTable implements Neighbours {
   private readonly cacheHop = new Uint16Array(CACHE_SIZE)
   /** Generation of the entry; 0 when it was never filled. */
   private readonly cacheGeneration = new Uint16Array(CACHE_SIZE)
+
+  private readonly cacheAddressesIpv6 = new Int32Array(4 * CACHE_SIZE)
+  private readonly cacheHopIpv6 = new Uint16Array(CACHE_SIZE)
+  private readonly cacheGenerationIpv6 = new Uint16Array(CACHE_SIZE)
 
   private readonly isWanted = new Uint8Array(MAX_HOPS)
   private readonly wanted = new Int32Array(MAX_WANTED)
@@ -210,6 +232,20 @@ export class RouteTable implements Neighbours {
     return hop
   }
 
+  hopForIpv6(addresses: Int32Array, at: number): number {
+    const slot = cacheSlot(ipv6.foldAddress(addresses, at))
+    if (
+      this.cacheGenerationIpv6[slot] === this.currentGeneration &&
+      ipv6.isSameAddress(this.cacheAddressesIpv6, 4 * slot, addresses, at)
+    )
+      return this.cacheHopIpv6[slot]!
+    const hop = this.matchIpv6(addresses, at)
+    ipv6.copyAddress(addresses, at, this.cacheAddressesIpv6, 4 * slot)
+    this.cacheHopIpv6[slot] = hop
+    this.cacheGenerationIpv6[slot] = this.currentGeneration
+    return hop
+  }
+
   want(hop: number): void {
     if (this.isWanted[hop] !== 0 || this.wantedCount === MAX_WANTED) return
     this.isWanted[hop] = 1
@@ -229,11 +265,8 @@ export class RouteTable implements Neighbours {
     const list: WantedNeighbour[] = []
     for (let i = 0; i < this.wantedCount; i++) {
       const hop = this.wanted[i]!
-      if (this.hopNextBe[hop] === 0) continue
-      list.push({
-        interfaceIndex: this.hopInterface[hop]!,
-        address: formatAddress(this.hopNextBe[hop]!),
-      })
+      const address = this.hopNext[hop]!
+      if (address !== '') list.push({ interfaceIndex: this.hopInterface[hop]!, address })
     }
     this.wantedCount = 0
     return list
@@ -264,19 +297,23 @@ export class RouteTable implements Neighbours {
         return true
       case 'addresses':
         if (this.isRepeated(update)) return false
-        this.setAddresses(update.addresses.map(storeAddress))
+        this.addressesIpv6 = update.addresses.filter(isIpv6).map(storeAddressIpv6)
+        this.setAddresses(update.addresses.filter((address) => !isIpv6(address)).map(storeAddress))
         this.lastLists.set(update.op, JSON.stringify(update))
         return true
       case 'routes':
         if (this.isRepeated(update)) return false
-        for (const table of TABLE_ORDER) this.routes[table] = []
+        for (const table of TABLE_ORDER) {
+          this.routes[table] = []
+          this.routesIpv6[table] = new Ipv6Prefixes()
+        }
         // The kernel lists routes of one prefix and metric in its own order.
         for (const route of update.routes) this.setRoute(route, 'append')
         return true
       case 'neighbours': {
         const gone = new Set(this.neighbours.keys())
         for (const neighbour of update.neighbours) {
-          gone.delete(neighbourKey(neighbour.interfaceIndex, addressOf(neighbour.address)))
+          gone.delete(neighbourKey(neighbour.interfaceIndex, neighbour.address))
           this.setNeighbour(neighbour)
         }
         for (const key of gone) this.deleteNeighbour(key)
@@ -295,6 +332,7 @@ export class RouteTable implements Neighbours {
           if (neighbour.interfaceIndex === update.index) this.deleteNeighbour(key)
         return this.links.delete(update.index)
       case 'set-address': {
+        if (isIpv6(update.address)) return this.setAddressIpv6(update.address)
         const address = storeAddress(update.address)
         const before = this.addresses.findIndex((other) => isSameAddress(other, address))
         if (before < 0) this.setAddresses([...this.addresses, address])
@@ -303,6 +341,7 @@ export class RouteTable implements Neighbours {
         return true
       }
       case 'delete-address': {
+        if (isIpv6(update.address)) return this.deleteAddressIpv6(update.address)
         const address = storeAddress(update.address)
         const rest = this.addresses.filter((other) => !isSameAddress(other, address))
         if (rest.length === this.addresses.length) return false
@@ -319,7 +358,7 @@ export class RouteTable implements Neighbours {
         this.setNeighbour(update.neighbour)
         return false
       case 'delete-neighbour':
-        this.deleteNeighbour(neighbourKey(update.interfaceIndex, addressOf(update.address)))
+        this.deleteNeighbour(neighbourKey(update.interfaceIndex, update.address))
         return false
       case 'review':
         this.review()
@@ -344,6 +383,38 @@ export class RouteTable implements Neighbours {
       if (hop >= 0) return hop
     }
     return NO_HOP
+  }
+
+  private matchIpv6(addresses: Int32Array, at: number): number {
+    for (const own of this.addressesIpv6)
+      if (ipv6.isSameAddress(own.words, 0, addresses, at)) return this.localHop()
+    for (const table of TABLE_ORDER) {
+      const hop = this.matchIpv6In(this.routesIpv6[table], addresses, at)
+      if (hop >= 0) return hop
+    }
+    return NO_HOP
+  }
+
+  /** The hop that one table gives, -1 when the lookup has to go on in the next. */
+  private matchIpv6In(
+    prefixes: Ipv6Prefixes<StoredRoute>,
+    addresses: Int32Array,
+    at: number,
+  ): number {
+    let longest = ipv6.ADDRESS_BITS
+    for (;;) {
+      const bucket = prefixes.match(addresses, at, longest)
+      if (bucket === undefined) return -1
+      const length = prefixes.matchedLength
+      for (const route of bucket) {
+        if (route.type === 'throw') return -1
+        if (route.type === 'local') return this.localHop()
+        if (route.type !== 'unicast') return NO_HOP
+        const choice = this.chooseNextHop(route, ipv6.foldAddress(addresses, at))
+        if (choice >= 0) return this.hopOfIpv6(route, choice, addresses, at)
+      }
+      longest = length - 1
+    }
   }
 
   /** The hop that one table gives, -1 when the lookup has to go on in the next. */
@@ -388,7 +459,7 @@ export class RouteTable implements Neighbours {
   }
 
   private localHop(): number {
-    return this.hop('local', 0, 0, 0, 0)
+    return this.hop('local', 0, '', 0, undefined, 0)
   }
 
   private hopOf(route: StoredRoute, choice: number, addressBe: number): number {
@@ -402,7 +473,30 @@ export class RouteTable implements Neighbours {
     // Where no Ethernet address is needed, all neighbours of an interface are one hop.
     const needsNeighbour = port !== undefined && port.linkLayer === LinkLayer.ethernet
     const key = `${interfaceIndex} ${needsNeighbour ? nextBe : 0} ${sourceBe} ${routeMtu}`
-    return this.hop(key, interfaceIndex, needsNeighbour ? nextBe : 0, sourceBe, routeMtu)
+    return (
+      this.hopByKey.get(key) ??
+      this.hop(
+        key,
+        interfaceIndex,
+        needsNeighbour ? formatAddress(nextBe) : '',
+        sourceBe,
+        undefined,
+        routeMtu,
+      )
+    )
+  }
+
+  private hopOfIpv6(route: StoredRoute, choice: number, addresses: Int32Array, at: number): number {
+    const { interfaceIndex, gateway } = route.nextHops[choice]!
+    const port = this.portOf.get(interfaceIndex)
+    const needsNeighbour = port !== undefined && port.linkLayer === LinkLayer.ethernet
+    const next = !needsNeighbour ? '' : (gateway ?? ipv6.formatAddress(addresses, at))
+    const source =
+      route.source ?? selectSourceIpv6(this.addressesIpv6, interfaceIndex, addresses, at)
+    const routeMtu = route.mtu ?? 0
+    const from = source === undefined ? '' : ipv6.formatAddress(source)
+    const key = `${interfaceIndex} ${next} ${from} ${routeMtu} IPv6`
+    return this.hop(key, interfaceIndex, next, 0, source, routeMtu)
   }
 
   /** The kernel's inet_select_addr: an address of the interface, best of the neighbour's own network. */
@@ -427,8 +521,9 @@ export class RouteTable implements Neighbours {
   private hop(
     key: string,
     interfaceIndex: number,
-    nextBe: number,
+    next: string,
     sourceBe: number,
+    sourceIpv6: Int32Array | undefined,
     routeMtu: number,
   ): number {
     const known = this.hopByKey.get(key)
@@ -437,11 +532,13 @@ export class RouteTable implements Neighbours {
     this.hopKey[hop] = key
     this.hopByKey.set(key, hop)
     this.hopInterface[hop] = interfaceIndex
-    this.hopNextBe[hop] = nextBe
+    this.hopNext[hop] = next
     this.sourceBe[hop] = sourceBe
+    this.sourceIpv6.fill(0, 4 * hop, 4 * hop + 4)
+    if (sourceIpv6 !== undefined) this.sourceIpv6.set(sourceIpv6, 4 * hop)
     this.routeMtuOf[hop] = routeMtu
-    if (nextBe !== 0) {
-      const neighbour = neighbourKey(interfaceIndex, nextBe)
+    if (next !== '') {
+      const neighbour = neighbourKey(interfaceIndex, next)
       const hops = this.hopsOfNeighbour.get(neighbour)
       if (hops === undefined) this.hopsOfNeighbour.set(neighbour, [hop])
       else hops.push(hop)
@@ -469,13 +566,13 @@ export class RouteTable implements Neighbours {
     this.state[hop] = HopState.unreachable
     this.used[hop] = 0
     this.isWanted[hop] = 0
-    const nextBe = this.hopNextBe[hop]!
-    if (nextBe === 0) return
-    const neighbour = neighbourKey(this.hopInterface[hop]!, nextBe)
+    const next = this.hopNext[hop]!
+    if (next === '') return
+    const neighbour = neighbourKey(this.hopInterface[hop]!, next)
     const rest = this.hopsOfNeighbour.get(neighbour)!.filter((other) => other !== hop)
     if (rest.length === 0) this.hopsOfNeighbour.delete(neighbour)
     else this.hopsOfNeighbour.set(neighbour, rest)
-    this.hopNextBe[hop] = 0
+    this.hopNext[hop] = ''
   }
 
   /** Works state, port, MTU and Ethernet address of a hop out anew. */
@@ -501,8 +598,8 @@ export class RouteTable implements Neighbours {
   }
 
   private refreshNeighbour(hop: number): void {
-    const nextBe = this.hopNextBe[hop]!
-    const neighbour = this.neighbours.get(neighbourKey(this.hopInterface[hop]!, nextBe))
+    const next = this.hopNext[hop]!
+    const neighbour = this.neighbours.get(neighbourKey(this.hopInterface[hop]!, next))
     if (neighbour?.mac === undefined || !USABLE.has(neighbour.state)) {
       this.state[hop] = HopState.unresolved
       return
@@ -518,6 +615,7 @@ export class RouteTable implements Neighbours {
     } else {
       this.currentGeneration = 1
       this.cacheGeneration.fill(0)
+      this.cacheGenerationIpv6.fill(0)
     }
   }
 
@@ -530,7 +628,28 @@ export class RouteTable implements Neighbours {
     for (const { addressBe } of addresses) this.own.add(addressBe)
   }
 
+  private setAddressIpv6(address: RouteAddress): boolean {
+    this.lastLists.delete('addresses')
+    const rest = this.addressesIpv6.filter((other) => !isSameAddressIpv6(other, address))
+    if (rest.length !== this.addressesIpv6.length) return false
+    this.addressesIpv6 = [...rest, storeAddressIpv6(address)]
+    return true
+  }
+
+  private deleteAddressIpv6(address: RouteAddress): boolean {
+    this.lastLists.delete('addresses')
+    const rest = this.addressesIpv6.filter((other) => !isSameAddressIpv6(other, address))
+    if (rest.length === this.addressesIpv6.length) return false
+    this.addressesIpv6 = rest
+    return true
+  }
+
   private bucketOf(route: Route, create: boolean): Bucket | undefined {
+    if (route.prefix.includes(':')) {
+      const prefix = ipv6.parsePrefix(route.prefix)
+      if (prefix === undefined) throw new RangeError(`'${route.prefix}' is no IPv6 prefix`)
+      return this.routesIpv6[route.table].get(prefix, create)
+    }
     const prefix = parsePrefix(route.prefix)
     if (prefix === undefined) throw new RangeError(`'${route.prefix}' is no IPv4 prefix`)
     const lengths = this.routes[route.table]
@@ -568,7 +687,9 @@ export class RouteTable implements Neighbours {
     const at = bucket?.findIndex((other) => other.identity === identity) ?? -1
     if (at < 0) return false
     bucket!.splice(at, 1)
-    if (bucket!.length === 0) {
+    if (bucket!.length === 0 && route.prefix.includes(':')) {
+      this.routesIpv6[route.table].delete(ipv6.parsePrefix(route.prefix)!)
+    } else if (bucket!.length === 0) {
       const prefix = parsePrefix(route.prefix)!
       const lengths = this.routes[route.table]
       const buckets = lengths[prefix.prefixLength]!
@@ -581,7 +702,7 @@ export class RouteTable implements Neighbours {
   private setNeighbour(neighbour: RouteNeighbour): void {
     if (neighbour.mac !== undefined && parseMac(neighbour.mac) === undefined)
       throw new RangeError(`'${neighbour.mac}' is no Ethernet address`)
-    const key = neighbourKey(neighbour.interfaceIndex, addressOf(neighbour.address))
+    const key = neighbourKey(neighbour.interfaceIndex, neighbour.address)
     this.neighbours.set(key, neighbour)
     this.neighbourChanged(key)
   }
@@ -610,9 +731,9 @@ export class RouteTable implements Neighbours {
     for (let hop = 1; hop < this.hopKey.length; hop++) {
       if (this.used[hop] === 0) continue
       this.used[hop] = 0
-      const nextBe = this.hopNextBe[hop]!
-      if (nextBe === 0) continue
-      const neighbour = this.neighbours.get(neighbourKey(this.hopInterface[hop]!, nextBe))
+      const next = this.hopNext[hop]!
+      if (next === '') continue
+      const neighbour = this.neighbours.get(neighbourKey(this.hopInterface[hop]!, next))
       if (neighbour?.state === 'stale') this.want(hop)
     }
   }
@@ -636,8 +757,34 @@ function cacheSlot(addressBe: number): number {
   return hash(addressBe) & (CACHE_SIZE - 1)
 }
 
-function neighbourKey(interfaceIndex: number, addressBe: number): string {
-  return `${interfaceIndex} ${addressBe}`
+/** @throws RangeError when the address is none */
+function neighbourKey(interfaceIndex: number, address: string): string {
+  const text = address.includes(':')
+    ? ipv6.formatAddress(wordsOf(address))
+    : formatAddress(addressOf(address))
+  return `${interfaceIndex} ${text}`
+}
+
+function isIpv6({ address }: RouteAddress): boolean {
+  return address.includes(':')
+}
+
+function wordsOf(text: string): Int32Array {
+  const words = ipv6.parseAddress(text)
+  if (words === undefined) throw new RangeError(`'${text}' is no IPv6 address`)
+  return words
+}
+
+function storeAddressIpv6(address: RouteAddress): StoredAddressIpv6 {
+  return { ...address, words: wordsOf(address.address) }
+}
+
+function isSameAddressIpv6(stored: StoredAddressIpv6, address: RouteAddress): boolean {
+  return (
+    stored.interfaceIndex === address.interfaceIndex &&
+    stored.prefixLength === address.prefixLength &&
+    ipv6.isSameAddress(stored.words, 0, wordsOf(address.address), 0)
+  )
 }
 
 function addressOf(text: string): number {
@@ -666,9 +813,22 @@ function identityOf(route: Route): string {
 }
 
 function storeRoute(route: Route): StoredRoute {
+  if (route.prefix.includes(':')) {
+    const { preferredSource } = route
+    // Only to see that they are addresses: gateways go by their text.
+    for (const { gateway } of route.nextHops) if (gateway !== undefined) wordsOf(gateway)
+    return {
+      ...route,
+      identity: identityOf(route),
+      sourceBe: 0,
+      gatewaysBe: new Int32Array(0),
+      source: preferredSource === undefined ? undefined : wordsOf(preferredSource),
+    }
+  }
   return {
     ...route,
     identity: identityOf(route),
+    source: undefined,
     sourceBe: route.preferredSource === undefined ? 0 : addressOf(route.preferredSource),
     gatewaysBe: Int32Array.from(route.nextHops, ({ gateway }) =>
       gateway === undefined ? 0 : addressOf(gateway),

@@ -28,6 +28,11 @@ export interface Neighbours {
   readonly generation: number
   /** The next hop towards an IPv4 address (its four bytes as a native 32-bit load), 0 when there is no route. */
   hopFor(addressBe: number): number
+  /**
+   * The same towards an IPv6 address: four words from an index on, in network order as native loads. A hop is
+   * one for the packets of either family.
+   */
+  hopForIpv6(addresses: Int32Array, at: number): number
   /** Notes that a packet waits for an unresolved hop, so that its owner asks for the neighbour. Allocates nothing. */
   want(hop: number): void
   /** HopState of each hop. */
@@ -40,6 +45,8 @@ export interface Neighbours {
   readonly mtu: Int32Array
   /** The director's own source address towards the hop (native 32-bit load), for packets that it originates. */
   readonly sourceBe: Int32Array
+  /** The same where the hop is one towards IPv6 addresses: four words, from 4*hop on. */
+  readonly sourceIpv6: Int32Array
   /** Set to 1 by the data plane when it sends to a neighbour, so that its owner keeps those in use fresh. */
   readonly used: Uint8Array
 }

@@ -16,8 +16,12 @@ import { FramePool, IP_HEADROOM } from '../../src/port/frame-pool.js'
 import { HopState, type Neighbours } from '../../src/port/neighbours.js'
 import { SeededRandom } from '../../src/port/random.js'
 import { addressBe } from '../support/packets.js'
+import { addressTextIpv6, addressWordsIpv6 } from '../support/packets-ipv6.js'
 
-/** Routes by the address's first three numbers, or the whole address; what is not told has none. */
+/**
+ * Routes by an IPv4 address's first three numbers, by an IPv6 address's first 64 bits, or by the whole address;
+ * what is not told has none.
+ */
 export class TestNeighbours implements Neighbours {
   generation = 1
   readonly state = new Uint8Array(64)
@@ -25,30 +29,47 @@ export class TestNeighbours implements Neighbours {
   readonly mac = new Uint16Array(64 * 3)
   readonly mtu = new Int32Array(64).fill(1500)
   readonly sourceBe = new Int32Array(64)
+  readonly sourceIpv6 = new Int32Array(64 * 4)
   readonly used = new Uint8Array(64)
   private readonly hops = new Map<number, number>()
+  private readonly hopsIpv6 = new Map<string, number>()
   private next = 1
   lookups = 0
 
   /** @returns the hop */
   add(address: string, source: string, state: number = HopState.ready, mtu = 1500): number {
     const hop = this.next++
-    this.hops.set(addressBe(address), hop)
+    if (address.includes(':')) {
+      this.hopsIpv6.set(textOf(addressWordsIpv6(address), 0), hop)
+      this.sourceIpv6.set(addressWordsIpv6(source), 4 * hop)
+    } else {
+      this.hops.set(addressBe(address), hop)
+      this.sourceBe[hop] = addressBe(source)
+    }
     this.state[hop] = state
-    this.sourceBe[hop] = addressBe(source)
     this.mtu[hop] = mtu
     return hop
   }
   /** Takes a route away; hops that were handed out are void. */
   remove(address: string): void {
-    this.hops.delete(addressBe(address))
+    if (address.includes(':')) this.hopsIpv6.delete(textOf(addressWordsIpv6(address), 0))
+    else this.hops.delete(addressBe(address))
     this.generation++
   }
   hopFor(address: number): number {
     this.lookups++
     return this.hops.get(address) ?? this.hops.get(address & 0xffffff) ?? 0
   }
+  hopForIpv6(addresses: Int32Array, at: number): number {
+    this.lookups++
+    const network = Int32Array.of(addresses[at]!, addresses[at + 1]!, 0, 0)
+    return this.hopsIpv6.get(textOf(addresses, at)) ?? this.hopsIpv6.get(textOf(network, 0)) ?? 0
+  }
   want(): void {}
+}
+
+function textOf(words: Int32Array, at: number): string {
+  return addressTextIpv6(new Uint8Array(words.buffer, words.byteOffset + 4 * at, 16), 0)
 }
 
 export interface Outcome {
