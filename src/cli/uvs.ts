@@ -13,6 +13,10 @@ const tools: Record<string, Tool> = {
     summary: 'balance real traffic between network namespaces, and say how it was shared out',
     load: () => import('./lab.js'),
   },
+  replay: {
+    summary: 'run a scenario through the director in virtual time, and trace what it does',
+    load: () => import('./replay.js'),
+  },
   mark: {
     summary: 'marking rules of a running director, as iptables -j MARK has them',
     load: () => import('./mark.js'),

@@ -1,0 +1,88 @@
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { LinkType, PcapWriter } from '../drivers/pcap.js'
+import { describeRecord } from '../scenario/account.js'
+import { readScenario } from '../scenario/parse.js'
+import { replay } from '../scenario/replay.js'
+import type { Side } from '../scenario/scenario.js'
+import { sideNames } from '../scenario/wiring.js'
+
+const help = `Runs a scenario through the director, in virtual time.
+
+Usage: uvs replay FILE.scn [--trace OUT.ndjson] [--pcap OUT.pcap] [--seed N] [--json]
+
+  --trace FILE   the trace, one JSON object a line; - is standard output
+  --pcap FILE    the packets that came in and went out, at their times (.pcap; any other name: pcapng,
+                 which also says on which side)
+  --seed N       of what the director draws at random, 1
+  --json         the trace on standard output, as --trace -
+
+Without --trace and --json the run is told line by line.
+`
+
+/** `uvs replay`. Exit status: 0, 2 for a wrong command line; a scenario that cannot be read throws. */
+export async function main(args: string[]): Promise<number> {
+  const usage = (problem: string): number => {
+    process.stderr.write(`uvs replay: ${problem}\n\n${help}`)
+    return 2
+  }
+  let parsed
+  try {
+    parsed = parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        trace: { type: 'string' },
+        pcap: { type: 'string' },
+        seed: { type: 'string', default: '1' },
+        json: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    })
+  } catch (error) {
+    return usage((error as Error).message)
+  }
+  const { values, positionals } = parsed
+  if (values.help) {
+    process.stdout.write(help)
+    return 0
+  }
+  const [file, ...more] = positionals
+  if (file === undefined) return usage('the scenario is missing')
+  if (more.length > 0) return usage(`one scenario at a time: '${more[0]}'`)
+  if (!/^\d{1,9}$/.test(values.seed))
+    return usage(`--seed ${values.seed}: a number from 0 to 999999999`)
+
+  const scenario = readScenario(file)
+  const capture = values.pcap === undefined ? undefined : PcapWriter.create(values.pcap)
+  const interfaces = new Map<Side, number>(
+    capture ? sideNames.map((side) => [side, capture.addInterface(side, LinkType.ethernet)]) : [],
+  )
+  try {
+    const trace = await replay(scenario, {
+      seed: Number(values.seed),
+      ...(capture
+        ? {
+            onFrame: (frame, side, direction, atMs) =>
+              capture.write(
+                frame,
+                { seconds: Math.floor(atMs / 1000), nanoseconds: (atMs % 1000) * 1e6 },
+                interfaces.get(side)!,
+                direction,
+              ),
+          }
+        : {}),
+    })
+    const text = trace.map((record) => `${JSON.stringify(record)}\n`).join('')
+    const toStdout = values.json || values.trace === '-'
+    if (values.trace !== undefined && values.trace !== '-') writeFileSync(values.trace, text)
+    if (toStdout) process.stdout.write(text)
+    else if (values.trace === undefined) {
+      const lines = new Map(scenario.directives.map(({ line, text }) => [line, text]))
+      for (const record of trace) process.stdout.write(describeRecord(record, lines))
+    }
+    return 0
+  } finally {
+    capture?.close()
+  }
+}

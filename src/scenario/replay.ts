@@ -1,0 +1,377 @@
+/** A scenario through the director, in virtual time: the kernel oracle's counterpart. */
+import { Writable } from 'node:stream'
+import { executeEach } from '../control/api.js'
+import { Names, ServiceNames } from '../control/ipvsadm/names.js'
+import { runIpvsadm, type Backend } from '../control/ipvsadm/run.js'
+import { parseSetting } from '../control/sysctl.js'
+import { IpvsError } from '../core/commands.js'
+import { DataPlane } from '../core/data-plane.js'
+import { describeConnections } from '../core/describe.js'
+import { Director } from '../core/director.js'
+import { RouteTable, type RouteUpdate } from '../core/route-table.js'
+import { MemoryPort } from '../drivers/memory.js'
+import { JIFFIES_PER_SECOND, ManualClock } from '../port/clock.js'
+import { FramePool } from '../port/frame-pool.js'
+import { LinkLayer } from '../port/packet-port.js'
+import { SeededRandom } from '../port/random.js'
+import * as ethernet from '../wire/ethernet.js'
+import { parseConnections } from './compare.js'
+import { eventsOf } from './events.js'
+import { Host } from './host.js'
+import { ScenarioError, type Event, type Scenario, type Side } from './scenario.js'
+import {
+  sortConnections,
+  type EndRecord,
+  type PacketRecord,
+  type SentPacket,
+  type Trace,
+  type TraceRecord,
+} from './trace.js'
+import * as wiring from './wiring.js'
+
+/** A frame holds the longest IP packet, with room for what goes in front. */
+const FRAME_BYTES = 131_072
+const FRAMES = 256
+const MAX_CONNECTIONS = 1 << 17
+const MS_PER_JIFFY = 1000 / JIFFIES_PER_SECOND
+/** The kernel sums up its counters every 2 s; both sides let that pass before services are listed. */
+export const SUMMING_MS = 2300
+/** Interface indexes of the director. */
+const LO = 1
+const interfaceOf: Record<Side, number> = { client: 2, server: 3 }
+/** Indexes of the data plane's ports. */
+const portOf: Record<Side, number> = { client: 0, server: 1 }
+const KERNEL_PORT = 2
+
+export interface ReplayOptions {
+  /** Of what the director draws at random: identifications, hash seeds, random scheduling. Default 1. */
+  seed?: number
+  /** Called with each frame on the links, at its time. */
+  onFrame?: (frame: Uint8Array, side: Side, direction: 'in' | 'out', atMs: number) => void
+  /** Called before each event, and when all are through. */
+  onEvent?: (event: Event | undefined, director: Director) => void
+}
+
+/**
+ * Runs a scenario. The same scenario and seed make the same trace.
+ *
+ * @throws ScenarioError when the scenario cannot be run
+ */
+export function replay(scenario: Scenario, options: ReplayOptions = {}): Promise<Trace> {
+  return replayEvents(eventsOf(scenario), scenario.name, options)
+}
+
+/** The same for a list of events. @param name how errors call it */
+export async function replayEvents(
+  events: readonly Event[],
+  name: string,
+  options: ReplayOptions = {},
+): Promise<Trace> {
+  const world = new World(events, options)
+  const trace: Trace = []
+  for (const event of events) {
+    world.advanceTo(event.atMs)
+    options.onEvent?.(event, world.director)
+    const record = await world.run(event, name)
+    if (record) trace.push(record)
+  }
+  options.onEvent?.(undefined, world.director)
+  trace.push(await world.end())
+  return trace
+}
+
+class World {
+  readonly director: Director
+  private readonly clock = new ManualClock()
+  private readonly ports: Record<Side, MemoryPort>
+  private readonly kernelPort: MemoryPort
+  private readonly dataPlane: DataPlane
+  private readonly host: Host
+  private readonly names = new Names(new ServiceNames(''))
+  private readonly backend: Backend
+  private atMs = 0
+  private marked = false
+
+  constructor(
+    events: readonly Event[],
+    private readonly options: ReplayOptions,
+  ) {
+    const seed = options.seed ?? 1
+    const pool = new FramePool(new ArrayBuffer(FRAME_BYTES * FRAMES), FRAME_BYTES, FRAMES)
+    const portFor = (side: Side): MemoryPort =>
+      new MemoryPort({
+        pool,
+        name: side,
+        linkLayer: LinkLayer.ethernet,
+        mac: ethernet.parseMac(wiring.links[side].mac)!,
+        mtu: wiring.MTU,
+      })
+    this.ports = { client: portFor('client'), server: portFor('server') }
+    this.kernelPort = new MemoryPort({ pool, name: 'kernel', linkLayer: LinkLayer.ip })
+    const ports = [this.ports.client, this.ports.server, this.kernelPort]
+    const routes = new RouteTable()
+    const addresses = wiring.addressesOf(events)
+    routes.apply(routeUpdates(addresses))
+    const random = new SeededRandom(seed)
+    this.director = new Director({
+      pool,
+      neighbours: routes,
+      random,
+      table: { maxConnections: MAX_CONNECTIONS, seed },
+      ports: ports.map(({ name }) => ({ name, interface: name })),
+      now: this.clock.nowJiffies(),
+      // The wiring has ICMP rate limits off.
+      settings: {
+        icmpRateLimitJiffies: 0,
+        icmpMessagesPerSecond: 1_000_000,
+        icmpMessagesBurst: 1_000_000,
+      },
+    })
+    this.dataPlane = new DataPlane({
+      pool,
+      ports,
+      director: this.director,
+      neighbours: routes,
+      clock: this.clock,
+      kernelPath: { port: KERNEL_PORT },
+    })
+    this.host = new Host(addresses.virtual, random)
+    const { director, clock } = this
+    this.backend = {
+      execute: (commands) =>
+        executeEach((command) => {
+          try {
+            return Promise.resolve(director.execute(command))
+          } catch (error) {
+            return Promise.reject(error as Error)
+          }
+        }, commands),
+      async *connections() {
+        yield [...describeConnections(director.table, clock.nowJiffies())]
+      },
+    }
+  }
+
+  /** Lets time pass: timers fire at their jiffies. */
+  advanceTo(ms: number): void {
+    this.atMs = ms
+    const target = Math.floor(ms / MS_PER_JIFFY)
+    for (;;) {
+      const left = target - this.clock.nowJiffies()
+      if (left <= 0) return
+      const next = Math.max(1, this.director.jiffiesToNextTimer())
+      this.clock.advanceJiffies(Math.min(left, next))
+      this.dataPlane.round()
+    }
+  }
+
+  async run(event: Event, scenario: string): Promise<TraceRecord | undefined> {
+    switch (event.kind) {
+      case 'ipvsadm':
+        return { line: event.line, ...(await this.ipvsadm(event.args)) }
+      case 'sysctl':
+        this.sysctl(event, scenario)
+        return undefined
+      case 'packet':
+        return this.packet(event)
+    }
+  }
+
+  async end(): Promise<EndRecord> {
+    const { stdout } = await this.ipvsadm(['-L', '-n', '-c'])
+    const connections = sortConnections(parseConnections(stdout)!)
+    this.advanceTo(this.atMs + SUMMING_MS)
+    const services = await this.ipvsadm(['-L', '-n', '--stats', '--exact'])
+    return { end: true, services: services.stdout, connections }
+  }
+
+  private async ipvsadm(
+    args: readonly string[],
+  ): Promise<{ exit: number; stdout: string; stderr: string }> {
+    const stdout = new Collector()
+    const stderr = new Collector()
+    const streams = { stdin: nothing(), stdout, stderr }
+    const exit = await runIpvsadm(args, this.backend, streams, this.names, 'ipvsadm')
+    return { exit, stdout: stdout.text, stderr: stderr.text }
+  }
+
+  private sysctl(event: Event & { kind: 'sysctl' }, scenario: string): void {
+    const { key, value, line } = event
+    try {
+      this.director.execute(parseSetting(`${key}=${value}`))
+    } catch (error) {
+      // What the kernel refuses is refused here, too: the run goes on as there.
+      if (!(error instanceof Error)) throw error
+      if (error instanceof IpvsError && error.code !== 'ENOENT') return
+      throw new ScenarioError(scenario, line, 'sysctl '.length + 1, error.message)
+    }
+  }
+
+  private packet(event: Event & { kind: 'packet' }): PacketRecord {
+    const { packet, side, mark, line } = event
+    const isLocal = this.host.isLocal(packet, mark)
+    this.mark(isLocal ? mark : 0)
+    const port = this.ports[side]
+    const isV6 = packet.length > 0 && packet[0]! >> 4 === 6
+    const frame = frameOf(
+      packet,
+      wiring.links[side].mac,
+      FAR_MAC,
+      isV6 ? ethernet.EtherTypeBe.ipv6 : ethernet.EtherTypeBe.ipv4,
+    )
+    this.options.onFrame?.(frame, side, 'in', this.atMs)
+    if (!port.inject(frame))
+      throw new RangeError(`a packet of ${packet.length} bytes does not fit into a frame`)
+    while (port.pending > 0) this.dataPlane.round()
+    const record: PacketRecord = { line, out: [], declined: false }
+    for (const each of wiring.sideNames)
+      for (const sent of this.ports[each].takeTransmitted()) this.record(record, each, sent)
+    for (const left of this.kernelPort.takeTransmitted()) {
+      // What the director itself has made of the packet for its own stack is delivered there.
+      const outcome = this.host.receive(left, mark)
+      if (outcome === 'local') record.declined = true
+      else
+        for (const { side: out, dmac, packet: routed } of outcome)
+          this.record(
+            record,
+            out,
+            frameOf(
+              routed,
+              dmac,
+              ethernet.parseMac(wiring.links[out].mac)!,
+              routed[0]! >> 4 === 6 ? ethernet.EtherTypeBe.ipv6 : ethernet.EtherTypeBe.ipv4,
+            ),
+          )
+    }
+    if (record.declined) record.out = []
+    return record
+  }
+
+  private record(record: PacketRecord, side: Side, frame: Uint8Array): void {
+    this.options.onFrame?.(frame, side, 'out', this.atMs)
+    record.out.push(sentPacket(side, frame))
+  }
+
+  /** The packet that comes next bears this firewall mark. */
+  private mark(mark: number): void {
+    if (mark === 0 && !this.marked) return
+    this.director.execute({ op: 'set-marks', rules: mark === 0 ? [] : [{ mark }] })
+    this.marked = mark !== 0
+  }
+}
+
+/** Where packets come from. */
+const FAR_MAC = ethernet.parseMac('02:fa:00:00:00:01')!
+
+function frameOf(
+  packet: Uint8Array,
+  to: string,
+  from: Uint8Array,
+  etherTypeBe: number,
+): Uint8Array {
+  const frame = new Uint8Array(ethernet.HEADER_BYTES + packet.length)
+  frame.set(ethernet.parseMac(to)!)
+  frame.set(from, 6)
+  frame[12] = etherTypeBe & 0xff
+  frame[13] = etherTypeBe >> 8
+  frame.set(packet, ethernet.HEADER_BYTES)
+  return frame
+}
+
+function sentPacket(side: Side, frame: Uint8Array): SentPacket {
+  return {
+    side,
+    dmac: Array.from(frame.subarray(0, 6), (byte) => byte.toString(16).padStart(2, '0')).join(':'),
+    ip: Buffer.from(frame.subarray(ethernet.HEADER_BYTES)).toString('hex'),
+  }
+}
+
+function routeUpdates(addresses: wiring.Addresses): RouteUpdate[] {
+  const { sideNames, links, onLinkSide, macOf, ownAddresses, GATEWAY, MTU } = wiring
+  const isV4 = (address: string): boolean => !address.includes(':')
+  return [
+    {
+      op: 'set-ports',
+      ports: sideNames.map((side) => ({
+        port: portOf[side],
+        linkLayer: LinkLayer.ethernet,
+        interfaces: [interfaceOf[side]],
+      })),
+    },
+    {
+      op: 'links',
+      links: [
+        { index: LO, name: 'lo', mtu: 65536, up: true },
+        ...sideNames.map((side) => ({
+          index: interfaceOf[side],
+          name: side,
+          mtu: MTU,
+          mac: links[side].mac,
+          up: true,
+        })),
+      ],
+    },
+    {
+      op: 'addresses',
+      addresses: [
+        ...sideNames.map((side) => ({
+          interfaceIndex: interfaceOf[side],
+          address: links[side].address,
+          prefixLength: links[side].prefixLength,
+        })),
+        ...[...addresses.virtual]
+          .filter(isV4)
+          .map((address) => ({ interfaceIndex: LO, address, prefixLength: 32 })),
+      ],
+    },
+    {
+      op: 'routes',
+      routes: [
+        ...sideNames.map((side) => ({
+          table: 'main' as const,
+          prefix: `10.${side === 'client' ? 1 : 2}.0.0/16`,
+          type: 'unicast' as const,
+          metric: 0,
+          preferredSource: links[side].address,
+          nextHops: [{ interfaceIndex: interfaceOf[side] }],
+        })),
+        {
+          table: 'main',
+          prefix: '0.0.0.0/0',
+          type: 'unicast',
+          metric: 0,
+          nextHops: [{ interfaceIndex: interfaceOf.client, gateway: GATEWAY }],
+        },
+      ],
+    },
+    {
+      op: 'neighbours',
+      neighbours: [...addresses.all].filter(isV4).flatMap((address) => {
+        const side = ownAddresses.includes(address) ? undefined : onLinkSide(address)
+        return side
+          ? [
+              {
+                interfaceIndex: interfaceOf[side],
+                address,
+                mac: macOf(address),
+                state: 'permanent' as const,
+              },
+            ]
+          : []
+      }),
+    },
+  ]
+}
+
+class Collector extends Writable {
+  text = ''
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString('utf8')
+    done()
+  }
+}
+
+async function* nothing(): AsyncGenerator<string> {
+  // ipvsadm's standard input is empty
+}
