@@ -33,6 +33,8 @@ import * as wiring from './wiring.js'
 const FRAME_BYTES = 131_072
 const FRAMES = 256
 const MAX_CONNECTIONS = 1 << 17
+/** What listings say is the kernel's default (conn_tab_bits=12), which bounds nothing. */
+const TABLE_SIZE = 4096
 const MS_PER_JIFFY = 1000 / JIFFIES_PER_SECOND
 /** The kernel sums up its counters every 2 s; both sides let that pass before services are listed. */
 export const SUMMING_MS = 2300
@@ -141,6 +143,8 @@ class World {
       execute: (commands) =>
         executeEach((command) => {
           try {
+            if (command.op === 'list-services')
+              return Promise.resolve({ ...director.execute(command), tableSize: TABLE_SIZE })
             return Promise.resolve(director.execute(command))
           } catch (error) {
             return Promise.reject(error as Error)
