@@ -1,14 +1,14 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
+import { IpProtocol, isLimitedBroadcast, isMulticast, isZeroNetwork, swap16 } from '../wire/ipv4.js'
+import * as ipv6 from '../wire/ipv6.js'
 import {
   formatAddress,
-  IpProtocol,
-  isLimitedBroadcast,
-  isMulticast,
-  isZeroNetwork,
-  netmaskBe,
+  formatEnd,
+  isSameAddress,
+  noAddress,
   parseAddress,
-  swap16,
-} from '../wire/ipv4.js'
+  type Address,
+} from './address.js'
 import {
   IpvsError,
   type Command,
@@ -16,6 +16,7 @@ import {
   type DestinationKey,
   type DestinationOptions,
   type DestinationStatus,
+  type MarkRule,
   type Replies,
   type Reply,
   type ServiceKey,
@@ -79,6 +80,8 @@ export class Configuration {
     private readonly defence: Defence,
     private readonly connections: Connections,
     private readonly sampledCounters: boolean,
+    /** Why addresses of IPv6 are refused, undefined when they are not. */
+    private readonly noIpv6: string | undefined,
   ) {
     this.now = connections.now
     estimator.start(counters.total)
@@ -115,7 +118,7 @@ export class Configuration {
       case 'list-services':
         return this.listServices(command)
       case 'set-marks':
-        this.marks.set(command.rules)
+        this.setMarks(command.rules)
         return null
       case 'list-marks':
         return [...this.marks.list]
@@ -177,13 +180,13 @@ export class Configuration {
   // -- services
 
   private addService(key: ServiceKey, options: ServiceOptions): null {
-    const parsed = parseServiceKey(key)
+    const parsed = this.parseServiceKey(key)
     if (this.lookUp(parsed))
       throw new IpvsError('EEXIST', `virtual service ${serviceName(key)} exists already`)
-    const scheduler = checkServiceOptions(options)
+    const scheduler = checkServiceOptions(parsed.address.family, options)
     const slot = this.counterSlot()
-    const { protocol, addressBe, portBe, mark } = parsed
-    const service = new Service({ ...key }, protocol, addressBe, portBe, mark, slot, options)
+    const { protocol, address, portBe, mark } = parsed
+    const service = new Service({ ...key }, protocol, address, portBe, mark, slot, options)
     applyServiceOptions(service, options)
     service.scheduler = scheduler.create(service)
     this.services.add(service)
@@ -193,7 +196,7 @@ export class Configuration {
 
   private editService(key: ServiceKey, options: ServiceOptions): null {
     const service = this.service(key)
-    const scheduler = checkServiceOptions(options)
+    const scheduler = checkServiceOptions(service.family, options)
     const isSame = service.options.scheduler === options.scheduler
     applyServiceOptions(service, options)
     if (isSame) service.scheduler.edited?.()
@@ -211,15 +214,28 @@ export class Configuration {
 
   /** @throws IpvsError ESRCH when there is no such service */
   private service(key: ServiceKey): Service {
-    const service = this.lookUp(parseServiceKey(key))
+    const service = this.lookUp(this.parseServiceKey(key))
     if (!service) throw new IpvsError('ESRCH', `no virtual service ${serviceName(key)}`)
     return service
   }
 
   private lookUp(key: ParsedServiceKey): Service | undefined {
+    const { family, words } = key.address
     return key.mark !== 0
-      ? this.services.getByMark(key.mark)
-      : this.services.get(key.protocol, key.addressBe, key.portBe)
+      ? this.services.getByMark(family, key.mark)
+      : this.services.get(family, key.protocol, words, 0, key.portBe)
+  }
+
+  /** @throws IpvsError EAFNOSUPPORT for IPv6 where the director cannot have it */
+  private parseServiceKey(key: ServiceKey): ParsedServiceKey {
+    const parsed = parseServiceKey(key)
+    this.checkFamily(parsed.address, serviceName(key))
+    return parsed
+  }
+
+  private checkFamily({ family }: Address, name: string): void {
+    if (family === 6 && this.noIpv6 !== undefined)
+      throw new IpvsError('EAFNOSUPPORT', `${name}: ${this.noIpv6}`)
   }
 
   // -- destinations
@@ -230,18 +246,18 @@ export class Configuration {
     options: DestinationOptions,
   ): null {
     const service = this.service(serviceKey)
-    const { addressBe, portBe } = parseDestinationKey(key)
+    const { address, portBe } = parseDestinationKey(key)
+    const name = formatEnd(address, swap16(portBe))
+    this.checkFamily(address, name)
     checkDestinationOptions(options)
-    if (find(service, addressBe, portBe))
-      throw new IpvsError(
-        'EEXIST',
-        `${serviceName(serviceKey)} has destination ${destinationName(addressBe, portBe)} already`,
-      )
-    let destination = this.revive(service, addressBe, portBe)
+    checkFamilies(service, address, options)
+    if (find(service, address, portBe))
+      throw new IpvsError('EEXIST', `${serviceName(serviceKey)} has destination ${name} already`)
+    let destination = this.revive(service, address, portBe)
     if (!destination) {
-      checkDestinationAddress(addressBe)
+      checkDestinationAddress(address)
       const counters = this.counterSlot()
-      destination = new Destination(this.slots.take(), counters, service, addressBe, portBe)
+      destination = new Destination(this.slots.take(), counters, service, address, portBe)
       this.slots.put(destination)
     }
     applyDestinationOptions(destination, options)
@@ -259,6 +275,7 @@ export class Configuration {
   ): null {
     const service = this.service(serviceKey)
     checkDestinationOptions(options)
+    checkFamilies(service, parseDestinationKey(key).address, options)
     const destination = this.destination(service, key)
     applyDestinationOptions(destination, options)
     service.scheduler.updated?.(destination)
@@ -273,12 +290,12 @@ export class Configuration {
 
   /** @throws IpvsError ENOENT when the service has no such destination */
   private destination(service: Service, key: DestinationKey): Destination {
-    const { addressBe, portBe } = parseDestinationKey(key)
-    const destination = find(service, addressBe, portBe)
+    const { address, portBe } = parseDestinationKey(key)
+    const destination = find(service, address, portBe)
     if (!destination)
       throw new IpvsError(
         'ENOENT',
-        `${serviceName(service.key)} has no destination ${destinationName(addressBe, portBe)}`,
+        `${serviceName(service.key)} has no destination ${formatEnd(address, swap16(portBe))}`,
       )
     return destination
   }
@@ -301,10 +318,10 @@ export class Configuration {
    * A destination that was removed from the same service, with its connections and counts. If the service
    * itself is a new one, the destination's counters begin again.
    */
-  private revive(service: Service, addressBe: number, portBe: number): Destination | undefined {
+  private revive(service: Service, address: Address, portBe: number): Destination | undefined {
     const index = this.trash.findIndex(
       (destination) =>
-        destination.addressBe === addressBe &&
+        isSameAddress(destination.address, address) &&
         destination.portBe === portBe &&
         isSameService(destination.service, service),
     )
@@ -347,6 +364,14 @@ export class Configuration {
   /** Whether counters are shown as they were summed up last, which run_estimation 0 makes them stay. */
   private get showsSamples(): boolean {
     return this.sampledCounters || this.settings.runEstimation === 0
+  }
+
+  private setMarks(rules: readonly MarkRule[]): void {
+    for (const { source, destination } of rules)
+      for (const text of [source, destination])
+        if (this.noIpv6 !== undefined && text?.includes(':'))
+          throw new IpvsError('EAFNOSUPPORT', `${text}: ${this.noIpv6}`)
+    this.marks.set(rules)
   }
 
   private setSetting(kind: SettingKind, value: string): void {
@@ -395,7 +420,7 @@ export class Configuration {
 
   private destinationStatus(destination: Destination): DestinationStatus {
     return {
-      address: formatAddress(destination.addressBe),
+      address: formatAddress(destination.address),
       port: swap16(destination.portBe),
       forwarding: destination.forwarding,
       weight: destination.weight,
@@ -423,7 +448,7 @@ export class Configuration {
       if (!destination) continue
       const isMasquerading = destination.available && destination.forwarding === 'masquerade'
       if (!isMasquerading && destination.masqueradedConnections === 0) continue
-      const address = formatAddress(destination.addressBe)
+      const address = formatAddress(destination.address)
       const port = replyPort(destination)
       for (const protocol of replyProtocols(destination.service))
         replies.set(`${protocol} ${address} ${port}`, { protocol, address, port })
@@ -431,7 +456,9 @@ export class Configuration {
     return {
       virtual,
       replies: [...replies.values()],
-      marks: this.marks.list.filter((rule) => this.services.getByMark(rule.mark) !== undefined),
+      marks: this.marks.list.filter(({ mark }) =>
+        families.some((family) => this.services.getByMark(family, mark) !== undefined),
+      ),
     }
   }
 }
@@ -440,9 +467,12 @@ function earlier(a: number, b: number): number {
   return ((a - b) | 0) < 0 ? a : b
 }
 
+const families = [4, 6] as const
+
 interface ParsedServiceKey {
   protocol: number
-  addressBe: number
+  /** Of services by mark the family alone. */
+  address: Address
   portBe: number
   /** 0 for services by address. */
   mark: number
@@ -453,24 +483,21 @@ function parseServiceKey(key: ServiceKey): ParsedServiceKey {
     const { fwmark, family } = key
     if (!Number.isInteger(fwmark) || fwmark < 1 || fwmark > MAX_MARK)
       throw new IpvsError('EINVAL', `firewall mark ${fwmark} is not within 1 to ${MAX_MARK}`)
-    if (family !== 4) throw new IpvsError('EAFNOSUPPORT', 'services of IPv6 are not supported')
-    return { protocol: IpProtocol.tcp, addressBe: 0, portBe: 0, mark: fwmark }
+    return { protocol: IpProtocol.tcp, address: noAddress[family], portBe: 0, mark: fwmark }
   }
   const protocol = protocolNumber(key.protocol)
   if (protocol === undefined) throw new IpvsError('EINVAL', `unknown protocol '${key.protocol}'`)
-  return { protocol, addressBe: parseIpv4(key.address), portBe: parsePort(key.port), mark: 0 }
+  return { protocol, address: addressOf(key.address), portBe: parsePort(key.port), mark: 0 }
 }
 
-function parseDestinationKey(key: DestinationKey): { addressBe: number; portBe: number } {
-  return { addressBe: parseIpv4(key.address), portBe: parsePort(key.port) }
+function parseDestinationKey(key: DestinationKey): { address: Address; portBe: number } {
+  return { address: addressOf(key.address), portBe: parsePort(key.port) }
 }
 
-function parseIpv4(text: string): number {
-  const addressBe = parseAddress(text)
-  if (addressBe !== undefined) return addressBe
-  if (text.includes(':'))
-    throw new IpvsError('EAFNOSUPPORT', `'${text}': addresses of IPv6 are not supported`)
-  throw new IpvsError('EINVAL', `'${text}' is no IPv4 address`)
+function addressOf(text: string): Address {
+  const address = parseAddress(text)
+  if (!address) throw new IpvsError('EINVAL', `'${text}' is no IP address`)
+  return address
 }
 
 function parsePort(port: number): number {
@@ -480,14 +507,15 @@ function parsePort(port: number): number {
 }
 
 /** @returns the scheduler that the options name */
-function checkServiceOptions(options: ServiceOptions): SchedulerKind {
+function checkServiceOptions(family: number, options: ServiceOptions): SchedulerKind {
   const scheduler = schedulers.get(options.scheduler)
   if (!scheduler) throw new IpvsError('ENOENT', `no scheduler '${options.scheduler}'`)
   if (options.persistenceEngine !== undefined)
     throw new IpvsError('ENOENT', `no persistence engine '${options.persistenceEngine}'`)
   const prefix = options.persistentPrefixLength
-  if (!Number.isInteger(prefix) || prefix < 0 || prefix > 32)
-    throw new IpvsError('EINVAL', `prefix length ${prefix} is not within 0 to 32`)
+  const [shortest, longest] = family === 6 ? [1, 128] : [0, 32]
+  if (!Number.isInteger(prefix) || prefix < shortest || prefix > longest)
+    throw new IpvsError('EINVAL', `prefix length ${prefix} is not within ${shortest} to ${longest}`)
   const timeout = options.persistentTimeoutSeconds
   const maximum = Math.floor(MAX_INT / JIFFIES_PER_SECOND)
   if (!Number.isInteger(timeout) || timeout < 0 || timeout > maximum)
@@ -502,7 +530,7 @@ function applyServiceOptions(service: Service, options: ServiceOptions): void {
   service.options = { ...options, schedulerFlags: [...options.schedulerFlags] }
   service.persistent = options.persistentTimeoutSeconds > 0
   service.persistentTimeoutJiffies = options.persistentTimeoutSeconds * JIFFIES_PER_SECOND
-  service.clientMaskBe = netmaskBe(options.persistentPrefixLength)
+  service.clientPrefixLength = options.persistentPrefixLength
 }
 
 function checkDestinationOptions(options: DestinationOptions): void {
@@ -538,9 +566,22 @@ function isTunnel({ type, port, checksum }: TunnelOptions): boolean {
   }
 }
 
-function checkDestinationAddress(addressBe: number): void {
-  if (isMulticast(addressBe) || isZeroNetwork(addressBe) || isLimitedBroadcast(addressBe))
-    throw new IpvsError('EINVAL', `${formatAddress(addressBe)} is no address of a host`)
+function checkDestinationAddress(address: Address): void {
+  const { family, words } = address
+  const isHost =
+    family === 6
+      ? ipv6.isUnicast(words, 0) && !ipv6.isLinkLocal(words, 0)
+      : !isMulticast(words[0]!) && !isZeroNetwork(words[0]!) && !isLimitedBroadcast(words[0]!)
+  if (!isHost) throw new IpvsError('EINVAL', `${formatAddress(address)} is no address of a host`)
+}
+
+/** A packet can only be tunneled to a destination of the other family. */
+function checkFamilies(service: Service, address: Address, options: DestinationOptions): void {
+  if (address.family !== service.family && options.forwarding !== 'tunnel')
+    throw new IpvsError(
+      'EINVAL',
+      `${formatAddress(address)}: an IPv${address.family} destination of an IPv${service.family} service has to be tunneled to`,
+    )
 }
 
 /** As __ip_vs_update_dest: every option is replaced, and a threshold that is raised or lifted ends overload. */
@@ -557,9 +598,9 @@ function applyDestinationOptions(destination: Destination, options: DestinationO
   destination.hopGeneration = 0
 }
 
-function find(service: Service, addressBe: number, portBe: number): Destination | undefined {
+function find(service: Service, address: Address, portBe: number): Destination | undefined {
   return service.destinations.find(
-    (destination) => destination.addressBe === addressBe && destination.portBe === portBe,
+    (destination) => isSameAddress(destination.address, address) && destination.portBe === portBe,
   )
 }
 
@@ -567,7 +608,7 @@ function isSameService(a: Service, b: Service): boolean {
   return (
     a.mark === b.mark &&
     a.protocol === b.protocol &&
-    a.addressBe === b.addressBe &&
+    isSameAddress(a.address, b.address) &&
     a.portBe === b.portBe
   )
 }
@@ -584,9 +625,7 @@ function replyProtocols(service: Service): ServiceProtocol[] {
 }
 
 function serviceName(key: ServiceKey): string {
-  return 'fwmark' in key ? `FWM ${key.fwmark}` : `${key.protocol} ${key.address}:${key.port}`
-}
-
-function destinationName(addressBe: number, portBe: number): string {
-  return `${formatAddress(addressBe)}:${swap16(portBe)}`
+  if ('fwmark' in key) return `FWM ${key.fwmark}`
+  const host = key.address.includes(':') ? `[${key.address}]` : key.address
+  return `${key.protocol} ${host}:${key.port}`
 }

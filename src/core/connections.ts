@@ -34,6 +34,8 @@ const EXPIRE_LATER_JIFFIES = 60 * JIFFIES_PER_SECOND
  */
 export class Connections {
   readonly replies = new ReplyFilter()
+  /** Two IPv4 addresses of four words. */
+  private readonly ipv4Ends = new Int32Array(8)
   now = 0
 
   constructor(
@@ -47,14 +49,19 @@ export class Connections {
    * Makes a connection or template and binds it to its destination. Its timer is not running yet: `start`
    * does that.
    *
+   * @param family of client and virtual address, 4 or 6
+   * @param client,virtual hold the addresses, at an index: one word of an IPv4 address, four of one of IPv6
    * @param flags template or onePacket, else 0; the destination adds those of its forwarding method
    * @returns the connection, 0 when the table is full
    */
   create(
+    family: number,
     protocol: number,
-    clientBe: number,
+    client: Int32Array,
+    clientAt: number,
     clientPortBe: number,
-    virtualBe: number,
+    virtual: Int32Array,
+    virtualAt: number,
     virtualPortBe: number,
     destination: Destination,
     destinationPortBe: number,
@@ -65,16 +72,39 @@ export class Connections {
     const isMasqueraded = forwarding === ConnectionFlag.masquerade
     const all =
       flags | forwarding | ConnectionFlag.inactive | (isMasqueraded ? 0 : ConnectionFlag.noOutput)
-    const connection = table.create(
-      protocol,
-      clientBe,
-      clientPortBe,
-      virtualBe,
-      virtualPortBe,
-      destination.addressBe,
-      destinationPortBe,
-      all,
-    )
+    let connection: number
+    if (family === 4 && destination.family === 4) {
+      connection = table.create(
+        protocol,
+        client[clientAt]!,
+        clientPortBe,
+        virtual[virtualAt]!,
+        virtualPortBe,
+        destination.addressBe,
+        destinationPortBe,
+        all,
+      )
+    } else {
+      if (family === 4) {
+        this.ipv4Ends[0] = client[clientAt]!
+        this.ipv4Ends[4] = virtual[virtualAt]!
+      }
+      connection = table.createWide(
+        family,
+        protocol,
+        family === 4 ? this.ipv4Ends : client,
+        family === 4 ? 0 : clientAt,
+        clientPortBe,
+        family === 4 ? this.ipv4Ends : virtual,
+        family === 4 ? 4 : virtualAt,
+        virtualPortBe,
+        destination.family,
+        destination.address.words,
+        0,
+        destinationPortBe,
+        all,
+      )
+    }
     if (connection === 0) return 0
     table.words[connection * LINE_WORDS + W.destination] = destination.slot
     destination.bind(all)

@@ -1,5 +1,6 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import { formatAddress, IpProtocol, swap16 } from '../wire/ipv4.js'
+import * as ipv6 from '../wire/ipv6.js'
 import type { ConnectionStatus } from './commands.js'
 import { ConnectionFlag } from './connection.js'
 import type { ConnectionSnapshot, ConnectionTable } from './connection-table.js'
@@ -17,7 +18,7 @@ export function describeConnection(
   snapshot: ConnectionSnapshot,
   nowJiffies: number,
 ): ConnectionStatus {
-  const { protocol, flags, state } = snapshot
+  const { family, destinationFamily, protocol, flags, state, wide } = snapshot
   return {
     protocol: protocolName(protocol),
     expiresSeconds: Math.max(
@@ -25,11 +26,11 @@ export function describeConnection(
       Math.floor(((snapshot.expires - nowJiffies) | 0) / JIFFIES_PER_SECOND),
     ),
     state: protocols.stateName(protocol, flags, state),
-    client: formatAddress(snapshot.clientBe),
+    client: text(family, wide?.client, snapshot.clientBe),
     clientPort: swap16(snapshot.clientPortBe),
-    virtual: formatAddress(snapshot.virtualBe),
+    virtual: text(family, wide?.virtual, snapshot.virtualBe),
     virtualPort: swap16(snapshot.virtualPortBe),
-    destination: formatAddress(snapshot.destinationBe),
+    destination: text(destinationFamily, wide?.destination, snapshot.destinationBe),
     destinationPort: swap16(snapshot.destinationPortBe),
     isTemplate: (flags & ConnectionFlag.template) !== 0,
   }
@@ -44,6 +45,10 @@ export function* describeConnections(
     const snapshot = table.snapshot(connection)
     if (snapshot) yield describeConnection(snapshot, nowJiffies)
   }
+}
+
+function text(family: number, wide: Int32Array | undefined, addressBe: number): string {
+  return family === 6 && wide ? ipv6.formatAddress(wide) : formatAddress(addressBe)
 }
 
 function protocolName(protocol: number): ConnectionStatus['protocol'] {

@@ -1,3 +1,5 @@
+import { foldAddress, isSameAddress } from '../wire/ipv6.js'
+import type { Address } from './address.js'
 import { ConnectionFlag } from './connection.js'
 import type { ForwardingMethod, TunnelOptions } from './commands.js'
 import type { Service } from './service.js'
@@ -17,6 +19,10 @@ export const IPIP: Readonly<TunnelOptions> = { type: 'ipip', port: 0, checksum: 
  * in the service's list or in the trash.
  */
 export class Destination {
+  /** Of its address: 4 or 6. */
+  readonly family: number
+  /** The IPv4 address, or the fold of the IPv6 address. */
+  readonly addressBe: number
   service: Service
   forwarding: ForwardingMethod = 'masquerade'
   /** Of its packets, when they are tunneled. */
@@ -46,10 +52,12 @@ export class Destination {
     /** Place of its counters, see CounterRegion. */
     readonly counters: number,
     service: Service,
-    readonly addressBe: number,
+    readonly address: Address,
     readonly portBe: number,
   ) {
     this.service = service
+    this.family = address.family
+    this.addressBe = foldAddress(address.words, 0)
   }
 
   /** Connections and templates that name this destination. */
@@ -111,10 +119,15 @@ export class DestinationSlots {
   }
 
   /** True if packets from the address may be replies to be rewritten. For what is rarer than a packet. */
-  mayReply(addressBe: number): boolean {
+  mayReply(family: number, addresses: Int32Array, at: number): boolean {
     return this.all.some(
       (destination) =>
-        destination?.addressBe === addressBe && destination.masqueradedConnections > 0,
+        destination !== undefined &&
+        destination.masqueradedConnections > 0 &&
+        destination.family === family &&
+        (family === 6
+          ? isSameAddress(destination.address.words, 0, addresses, at)
+          : destination.addressBe === addresses[at]),
     )
   }
 

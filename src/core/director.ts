@@ -59,6 +59,8 @@ export interface DirectorOptions {
   sampledCounters?: boolean
   /** Free memory in pages of 4 KiB, for the automatic modes of the defences; plenty when absent. */
   availableMemoryPages?: () => number
+  /** Why services and destinations of IPv6 are refused, for people; absent where the ports carry IPv6. */
+  noIpv6?: string
 }
 
 /** Timers seen to in one round at most, so that many that end at once do not hold up packets. */
@@ -137,6 +139,7 @@ export class Director {
       this.defence,
       this.connections,
       options.sampledCounters ?? false,
+      options.noIpv6,
     )
     this.traffic = new Traffic(this.connections, this.counters)
     const limiter = new IcmpLimiter(this.settings, now)
@@ -234,6 +237,8 @@ export class Director {
     packet.headerBytes = ipv4.headerBytes(bytes, network)
     packet.totalBytes = ipv4.totalLength(bytes, network)
     packet.transport = network + packet.headerBytes
+    packet.sourceAt = (network + ipv4.SOURCE) >> 2
+    packet.destinationAt = (network + ipv4.DESTINATION) >> 2
     packet.sourceBe = ipv4.sourceBe(words, network)
     packet.destinationBe = ipv4.destinationBe(words, network)
     packet.inPort = inPort
@@ -354,9 +359,9 @@ export class Director {
     packet.ports = 0
     const isOurs =
       packet.protocol !== ipv4.IpProtocol.icmp &&
-      (services.hasAddress(packet.destinationBe) ||
-        this.slots.mayReply(packet.sourceBe) ||
-        services.getByMark(this.marks.markOf(packet)) !== undefined)
+      (services.hasAddress(packet.family, packet.words, packet.destinationAt) ||
+        this.slots.mayReply(packet.family, packet.words, packet.sourceAt) ||
+        services.getByMark(packet.family, this.marks.markOf(packet)) !== undefined)
     return isOurs ? exit.drop(Reason.fragment) : exit.decline(Reason.fragment)
   }
 
@@ -372,10 +377,15 @@ export class Director {
   private isLocal(): boolean {
     const { packet, services } = this
     const { neighbours } = this.exit
+    const hop =
+      packet.family === 6
+        ? neighbours.hopForIpv6(packet.words, packet.destinationAt)
+        : neighbours.hopFor(packet.destinationBe)
     return (
-      services.hasAddress(packet.destinationBe) ||
-      neighbours.state[neighbours.hopFor(packet.destinationBe)] === HopState.local ||
-      (this.marks.list.length > 0 && services.getByMark(this.marks.markOf(packet)) !== undefined)
+      services.hasAddress(packet.family, packet.words, packet.destinationAt) ||
+      neighbours.state[hop] === HopState.local ||
+      (this.marks.list.length > 0 &&
+        services.getByMark(packet.family, this.marks.markOf(packet)) !== undefined)
     )
   }
 
@@ -385,9 +395,11 @@ export class Director {
     if (!packet.mayBegin) return this.declineTruncated()
     const mark = this.marks.list.length > 0 ? this.marks.markOf(packet) : 0
     const service = this.services.find(
+      packet.family,
       mark,
       packet.protocol,
-      packet.destinationBe,
+      packet.words,
+      packet.destinationAt,
       packet.destinationPortBe,
     )
     if (!service) return exit.decline(Reason['no-service'])
@@ -471,10 +483,13 @@ export class Director {
   private connect(service: Service, destination: Destination, destinationPortBe: number): number {
     const { packet, connections } = this
     const connection = connections.create(
+      packet.family,
       packet.protocol,
-      packet.sourceBe,
+      packet.words,
+      packet.sourceAt,
       packet.sourcePortBe,
-      packet.destinationBe,
+      packet.words,
+      packet.destinationAt,
       packet.destinationPortBe,
       destination,
       destinationPortBe,

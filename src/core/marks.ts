@@ -1,4 +1,5 @@
-import { IpProtocol, parsePrefix, swap16 } from '../wire/ipv4.js'
+import * as ipv4 from '../wire/ipv4.js'
+import * as ipv6 from '../wire/ipv6.js'
 import { IpvsError, type MarkRule } from './commands.js'
 import type { Packet } from './packet.js'
 import { protocolNumber } from './protocol-names.js'
@@ -10,10 +11,11 @@ interface Matcher {
   mark: number
   /** IP protocol number, 0 for any that can be a service's. */
   protocol: number
-  sourceBe: number
-  sourceMaskBe: number
-  destinationBe: number
-  destinationMaskBe: number
+  /** 4 or 6, 0 for both. */
+  family: number
+  /** Undefined for any. */
+  source: ipv6.Prefix | undefined
+  destination: ipv6.Prefix | undefined
   /** Host order. */
   firstPort: number
   lastPort: number
@@ -59,13 +61,10 @@ export class MarkRules {
     const fail = (why: string): never => {
       throw new IpvsError('EINVAL', `mark rule ${index + 1}: ${why}`)
     }
-    const prefix = (
-      name: string,
-      text: string | undefined,
-    ): { addressBe: number; maskBe: number } =>
+    const prefix = (name: string, text: string | undefined): ipv6.Prefix | undefined =>
       text === undefined
-        ? { addressBe: 0, maskBe: 0 }
-        : (parsePrefix(text) ?? fail(`${name} '${text}' is no IPv4 address or prefix`))
+        ? undefined
+        : (parsePrefix(text) ?? fail(`${name} '${text}' is no IP address or prefix`))
     const { mark } = rule
     if (!Number.isInteger(mark) || mark < 0 || mark > MAX_MARK)
       fail(`mark ${mark} is not within 0 to ${MAX_MARK}`)
@@ -76,16 +75,19 @@ export class MarkRules {
     if (firstPort > lastPort) fail(`ports ${firstPort} to ${lastPort}: the first is above the last`)
     const source = prefix('source', rule.source)
     const destination = prefix('destination', rule.destination)
+    const texts = [rule.source, rule.destination].filter((text) => text !== undefined)
+    const isIpv6 = texts.some((text) => text.includes(':'))
+    if (isIpv6 && !texts.every((text) => text.includes(':')))
+      fail(`source '${rule.source}' and destination '${rule.destination}' are of two families`)
     return {
       mark,
       protocol:
         rule.protocol === undefined
           ? 0
           : (protocolNumber(rule.protocol) ?? fail(`unknown protocol '${rule.protocol}'`)),
-      sourceBe: source.addressBe,
-      sourceMaskBe: source.maskBe,
-      destinationBe: destination.addressBe,
-      destinationMaskBe: destination.maskBe,
+      family: texts.length === 0 ? 0 : isIpv6 ? 6 : 4,
+      source,
+      destination,
       firstPort,
       lastPort,
       inPorts:
@@ -98,13 +100,34 @@ export class MarkRules {
 
 function matches(matcher: Matcher, packet: Packet): boolean {
   if (matcher.protocol !== 0 && matcher.protocol !== packet.protocol) return false
-  if ((packet.sourceBe & matcher.sourceMaskBe) !== matcher.sourceBe) return false
-  if ((packet.destinationBe & matcher.destinationMaskBe) !== matcher.destinationBe) return false
-  if (packet.protocol !== IpProtocol.icmp) {
-    const port = swap16(packet.destinationPortBe)
+  if (matcher.family !== 0 && matcher.family !== packet.family) return false
+  const { source, destination } = matcher
+  for (let i = 0; i < ipv6.ADDRESS_WORDS; i++) {
+    if (source && !isWithin(packet.sourceWord(i), source, i)) return false
+    if (destination && !isWithin(packet.destinationWord(i), destination, i)) return false
+  }
+  const { icmp, icmpv6 } = ipv4.IpProtocol
+  if (packet.protocol !== icmp && packet.protocol !== icmpv6) {
+    const port = ipv4.swap16(packet.destinationPortBe)
     if (port < matcher.firstPort || port > matcher.lastPort) return false
   }
   return matcher.inPorts === undefined || matcher.inPorts.includes(packet.inPort)
+}
+
+function isWithin(word: number, { words, prefixLength }: ipv6.Prefix, index: number): boolean {
+  return (word & ipv6.maskWordBe(prefixLength, index)) === words[index]
+}
+
+/** A prefix of either family; one of IPv4 is that of an address in four words. */
+function parsePrefix(text: string): ipv6.Prefix | undefined {
+  if (text.includes(':')) return ipv6.parsePrefix(text)
+  const prefix = ipv4.parsePrefix(text)
+  return (
+    prefix && {
+      words: Int32Array.of(prefix.addressBe, 0, 0, 0),
+      prefixLength: prefix.prefixLength,
+    }
+  )
 }
 
 /** Copies, so that a caller's later changes do not reach the rules in force. */

@@ -1,3 +1,5 @@
+import { foldAddress, isSameAddress } from '../wire/ipv6.js'
+import type { Address } from './address.js'
 import type { ServiceKey, ServiceOptions } from './commands.js'
 import type { Destination } from './destination.js'
 import type { Scheduler } from './schedulers/scheduler.js'
@@ -20,21 +22,30 @@ export class Service {
   persistent = false
   /** Timeout of templates. */
   persistentTimeoutJiffies = 0
-  /** Network mask that groups clients, in network order. */
-  clientMaskBe = -1
+  /** Bits of the address that clients have in common who stick together. */
+  clientPrefixLength = 0
+
+  /** Of its virtual address and clients: 4 or 6. */
+  readonly family: 4 | 6
+  /** The virtual IPv4 address, or the fold of the IPv6 address. */
+  readonly addressBe: number
 
   constructor(
     readonly key: ServiceKey,
     /** IP protocol number; TCP for firewall-mark services, as in the kernel, but it does not matter there. */
     readonly protocol: number,
-    readonly addressBe: number,
+    /** The virtual address, zeros for services by firewall mark. */
+    readonly address: Address,
     readonly portBe: number,
     /** Firewall mark, 0 for services by address. */
     readonly mark: number,
     /** Place of its counters, see CounterRegion. */
     readonly counters: number,
     public options: ServiceOptions,
-  ) {}
+  ) {
+    this.family = address.family
+    this.addressBe = foldAddress(address.words, 0)
+  }
 
   get onePacket(): boolean {
     return this.options.onePacket
@@ -44,75 +55,132 @@ export class Service {
 /** The services, found as the kernel finds them and listed in its order (net/netfilter/ipvs/ip_vs_ctl.c). */
 export class ServiceRegistry {
   /**
-   * Services by virtual address, then by port and protocol. Two small integers and not one large number for
-   * a key: packets without a service are looked up, too, and a large number is an allocation.
+   * IPv4 services by virtual address, then by port and protocol. Two small integers and not one large number
+   * for a key: packets without a service are looked up, too, and a large number is an allocation.
    */
   private readonly byAddress = new Map<number, Map<number, Service>>()
-  private readonly byMark = new Map<number, Service>()
+  /** IPv6 services by the fold of their address, then by port and protocol: those of equal folds are a list. */
+  private readonly byAddressIpv6 = new Map<number, Map<number, Service[]>>()
+  private readonly byMark = { 4: new Map<number, Service>(), 6: new Map<number, Service>() }
   /** Those by address, the oldest first. */
   private readonly addressed = new Set<Service>()
+  /** Those by mark, the oldest first. */
+  private readonly marked = new Set<Service>()
+  private ipv6Services = 0
   private anyPortServices = 0
   private ftpServices = 0
 
   get size(): number {
-    return this.addressed.size + this.byMark.size
+    return this.addressed.size + this.marked.size
   }
 
-  /** True if a service by address has this one. */
-  hasAddress(addressBe: number): boolean {
-    return this.byAddress.has(addressBe)
+  /** How many there are of a family, 4 or 6. */
+  countOf(family: number): number {
+    return family === 6 ? this.ipv6Services : this.size - this.ipv6Services
+  }
+
+  /** True if a service by address has this one: an IPv4 address, or the four words of one of IPv6. */
+  hasAddress(family: number, addresses: Int32Array, at: number): boolean {
+    if (family === 4) return this.byAddress.has(addresses[at]!)
+    const services = this.byAddressIpv6.get(foldAddress(addresses, at))
+    if (services === undefined) return false
+    for (const list of services.values())
+      for (const service of list)
+        if (isSameAddress(service.address.words, 0, addresses, at)) return true
+    return false
   }
 
   /** The service with exactly this address, port and protocol. */
-  get(protocol: number, addressBe: number, portBe: number): Service | undefined {
-    return this.byAddress.get(addressBe)?.get(portKey(protocol, portBe))
+  get(
+    family: number,
+    protocol: number,
+    addresses: Int32Array,
+    at: number,
+    portBe: number,
+  ): Service | undefined {
+    const key = portKey(protocol, portBe)
+    if (family === 4) return this.byAddress.get(addresses[at]!)?.get(key)
+    const services = this.byAddressIpv6.get(foldAddress(addresses, at))?.get(key)
+    if (services === undefined) return undefined
+    for (const service of services)
+      if (isSameAddress(service.address.words, 0, addresses, at)) return service
+    return undefined
   }
 
-  getByMark(mark: number): Service | undefined {
-    return this.byMark.get(mark)
+  getByMark(family: number, mark: number): Service | undefined {
+    return this.byMark[family as 4 | 6].get(mark)
   }
 
   /**
    * The service that a packet belongs to (ip_vs_service_find): by its mark; by address and port; for FTP's
    * data connections the FTP service; then the service on any port.
+   *
+   * @param addresses holds the virtual address, at an index
    */
-  find(mark: number, protocol: number, addressBe: number, portBe: number): Service | undefined {
+  find(
+    family: number,
+    mark: number,
+    protocol: number,
+    addresses: Int32Array,
+    at: number,
+    portBe: number,
+  ): Service | undefined {
     if (mark !== 0) {
-      const marked = this.byMark.get(mark)
+      const marked = this.getByMark(family, mark)
       if (marked) return marked
     }
-    let service = this.get(protocol, addressBe, portBe)
+    let service = this.get(family, protocol, addresses, at, portBe)
     if (!service && this.ftpServices > 0 && protocol === IpProtocol.tcp) {
       const port = swap16(portBe)
       if (port === FTP_DATA_PORT || port >= FIRST_UNPRIVILEGED_PORT)
-        service = this.get(protocol, addressBe, swap16(FTP_PORT))
+        service = this.get(family, protocol, addresses, at, swap16(FTP_PORT))
     }
-    if (!service && this.anyPortServices > 0) service = this.get(protocol, addressBe, 0)
+    if (!service && this.anyPortServices > 0) service = this.get(family, protocol, addresses, at, 0)
     return service
   }
 
   add(service: Service): void {
-    if (service.mark !== 0) this.byMark.set(service.mark, service)
-    else {
-      const { protocol, addressBe, portBe } = service
-      let services = this.byAddress.get(addressBe)
-      if (!services) this.byAddress.set(addressBe, (services = new Map()))
-      services.set(portKey(protocol, portBe), service)
+    const { family, protocol, addressBe, portBe } = service
+    if (service.mark !== 0) {
+      this.byMark[family].set(service.mark, service)
+      this.marked.add(service)
+    } else {
+      const key = portKey(protocol, portBe)
+      if (family === 4) {
+        let services = this.byAddress.get(addressBe)
+        if (!services) this.byAddress.set(addressBe, (services = new Map()))
+        services.set(key, service)
+      } else {
+        let services = this.byAddressIpv6.get(addressBe)
+        if (!services) this.byAddressIpv6.set(addressBe, (services = new Map()))
+        services.set(key, [...(services.get(key) ?? []), service])
+      }
       this.addressed.add(service)
     }
-    this.countPort(service, 1)
+    this.count(service, 1)
   }
 
   remove(service: Service): void {
-    if (service.mark !== 0) this.byMark.delete(service.mark)
-    else {
-      const { protocol, addressBe, portBe } = service
-      const services = this.byAddress.get(addressBe)!
-      services.delete(portKey(protocol, portBe))
-      if (services.size === 0) this.byAddress.delete(addressBe)
+    const { family, protocol, addressBe, portBe } = service
+    if (service.mark !== 0) {
+      this.byMark[family].delete(service.mark)
+      this.marked.delete(service)
+    } else {
+      const key = portKey(protocol, portBe)
+      if (family === 4) {
+        const services = this.byAddress.get(addressBe)!
+        services.delete(key)
+        if (services.size === 0) this.byAddress.delete(addressBe)
+      } else {
+        const services = this.byAddressIpv6.get(addressBe)!
+        const rest = services.get(key)!.filter((other) => other !== service)
+        if (rest.length > 0) services.set(key, rest)
+        else services.delete(key)
+        if (services.size === 0) this.byAddressIpv6.delete(addressBe)
+      }
       this.addressed.delete(service)
     }
-    this.countPort(service, -1)
+    this.count(service, -1)
   }
 
   /**
@@ -121,13 +189,11 @@ export class ServiceRegistry {
    * structures into the bucket, which differs from boot to boot; that part is left out.)
    */
   inListingOrder(): Service[] {
-    return [
-      ...inBuckets(this.addressed, addressBucket),
-      ...inBuckets(this.byMark.values(), markBucket),
-    ]
+    return [...inBuckets(this.addressed, addressBucket), ...inBuckets(this.marked, markBucket)]
   }
 
-  private countPort(service: Service, by: number): void {
+  private count(service: Service, by: number): void {
+    if (service.family === 6) this.ipv6Services += by
     if (isFtp(service)) this.ftpServices += by
     else if (service.portBe === 0) this.anyPortServices += by
   }

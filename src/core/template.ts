@@ -1,4 +1,5 @@
 import { IpProtocol, swap32 } from '../wire/ipv4.js'
+import { maskWordBe } from '../wire/ipv6.js'
 import { ConnectionFlag, H, LINE_HALFS, LINE_WORDS, W } from './connection.js'
 import type { Connections } from './connections.js'
 import type { Destination } from './destination.js'
@@ -22,8 +23,8 @@ const ANY_PROTOCOL = 0
 export class Templates {
   // The key of the template that was asked for last.
   private protocol = 0
-  private clientBe = 0
-  private virtualBe = 0
+  private readonly client = new Int32Array(4)
+  private readonly virtual = new Int32Array(4)
   private virtualPortBe = 0
 
   constructor(
@@ -34,18 +35,25 @@ export class Templates {
   /** The template that a packet of a persistent service is to follow, 0 when there is none. */
   find(service: Service, packet: Packet): number {
     this.protocol = packet.protocol
-    this.clientBe = packet.sourceBe & service.clientMaskBe
-    this.virtualBe = packet.destinationBe
+    const { client, virtual } = this
+    for (let i = 0; i < client.length; i++) {
+      client[i] = packet.sourceWord(i) & maskWordBe(service.clientPrefixLength, i)
+      virtual[i] = packet.destinationWord(i)
+    }
     this.virtualPortBe = 0
     if (isAtServicePort(service, packet)) {
       if (!isFtp(service)) this.virtualPortBe = packet.destinationPortBe
     } else if (service.mark !== 0) {
       this.protocol = ANY_PROTOCOL
-      this.virtualBe = swap32(service.mark)
+      virtual.fill(0)
+      virtual[0] = swap32(service.mark)
     }
     const { table } = this.connections
-    const { protocol, clientBe, virtualBe, virtualPortBe } = this
-    const template = table.findTemplate(protocol, clientBe, virtualBe, virtualPortBe)
+    const { protocol, virtualPortBe } = this
+    const template =
+      service.family === 6
+        ? table.findTemplateIpv6(protocol, client, 0, virtual, 0, virtualPortBe)
+        : table.findTemplate(protocol, client[0]!, virtual[0]!, virtualPortBe)
     if (template === 0) return 0
     const destination = this.connections.destinationOf(template)
     if (destination && this.isUsable(destination)) return template
@@ -61,10 +69,13 @@ export class Templates {
   create(service: Service, packet: Packet, destination: Destination): number {
     const hasPort = isAtServicePort(service, packet) && !isFtp(service)
     const template = this.connections.create(
+      service.family,
       this.protocol,
-      this.clientBe,
+      this.client,
       0,
-      this.virtualBe,
+      0,
+      this.virtual,
+      0,
       this.virtualPortBe,
       destination,
       hasPort ? destination.portBe : 0,

@@ -53,6 +53,7 @@ const director = new Director({
   ports: ports.map((port, i) => ({ name: port.name, interface: options.ports[i]!.interface })),
   now: clock.nowJiffies(),
   availableMemoryPages,
+  noIpv6: 'the ports of uvsd carry no IPv6 yet',
 })
 const dataPlane = new DataPlane({
   pool,

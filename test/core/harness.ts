@@ -209,8 +209,8 @@ export class Harness {
 }
 
 export function destinationKey(end: string): { address: string; port: number } {
-  const [address = '', port = '0'] = end.split(':')
-  return { address, port: Number(port) }
+  const [, address, port] = /^\[?(.*?)\]?(?::(\d+))?$/.exec(end)!
+  return { address: address!, port: Number(port ?? 0) }
 }
 
 export function serviceOptions(options: Partial<ServiceOptions> = {}): ServiceOptions {
