@@ -45,6 +45,7 @@ t.before(async () => {
 })
 t.teardown(() => oracle?.stop())
 
+const run = (story: Story, by = oracle): Promise<Trace> => by.runEvents(story.events, 'a story')
 const end = (trace: Trace): EndRecord => trace.at(-1) as EndRecord
 const packetAt = (trace: Trace, index: number): PacketRecord => trace[index] as PacketRecord
 
@@ -61,13 +62,13 @@ void t.test('an hour of the guest takes next to none of ours', { skip }, async (
 })
 
 void t.test('packets leave where the kernel sends them', { skip }, async (t) => {
-  const trace = await oracle.run(
+  const trace = await run(
     new Story()
       .ipvsadm('-A -t 10.9.9.9:80 -s rr')
       .ipvsadm('-a -t 10.9.9.9:80 -r 10.2.0.3:8080 -m')
       .packet(request)
       .packet(tcpPacket({ from: '10.2.0.3:8080', to: client, flags: 'SA' }), 'server')
-      .ipvsadm('-a -t 10.9.9.9:80 -r 10.2.0.3:8080 -m').events,
+      .ipvsadm('-a -t 10.9.9.9:80 -r 10.2.0.3:8080 -m'),
   )
   t.match(packetAt(trace, 2).out, [{ side: 'server', dmac: '02:00:0a:02:00:03' }])
   const sent = hex(packetAt(trace, 2).out[0]!.ip)
@@ -94,14 +95,14 @@ void t.test('packets leave where the kernel sends them', { skip }, async (t) => 
 })
 
 void t.test('what IPVS declines goes to the host', { skip }, async (t) => {
-  const trace = await oracle.run(
+  const trace = await run(
     new Story()
       .ipvsadm('-A -t 10.9.9.9:80 -s rr')
       .ipvsadm('-a -t 10.9.9.9:80 -r 10.2.0.3 -g')
       .packet(tcpPacket({ from: client, to: '10.9.9.9:81', flags: 'S' }))
       .packet(udpPacket({ from: client, to: '10.9.9.9:80' }))
       .packet(tcpPacket({ from: client, to: '10.8.8.8:80', flags: 'S' }))
-      .packet(request).events,
+      .packet(request),
   )
   // The stack's reset and its port unreachable are not IPVS's.
   t.match(packetAt(trace, 2), { out: [], declined: true })
@@ -116,9 +117,7 @@ void t.test('what IPVS declines goes to the host', { skip }, async (t) => {
 })
 
 void t.test("IPVS's own ICMP error is in the trace", { skip }, async (t) => {
-  const trace = await oracle.run(
-    new Story().ipvsadm('-A -t 10.9.9.9:80 -s rr').packet(request).events,
-  )
+  const trace = await run(new Story().ipvsadm('-A -t 10.9.9.9:80 -s rr').packet(request))
   t.match(packetAt(trace, 1), {
     declined: false,
     out: [{ side: 'client', dmac: '02:00:0a:01:00:02' }],
@@ -128,13 +127,13 @@ void t.test("IPVS's own ICMP error is in the trace", { skip }, async (t) => {
 })
 
 void t.test('a mark makes a packet one of a firewall-mark service', { skip }, async (t) => {
-  const trace = await oracle.run(
+  const trace = await run(
     new Story()
       .ipvsadm('-A -f 3 -s rr')
       .ipvsadm('-a -f 3 -r 10.2.0.5 -i')
       .packet(tcpPacket({ from: client, to: '10.7.7.7:80', flags: 'S' }), 'client', 3)
       .packet(tcpPacket({ from: client, to: '10.7.7.7:81', flags: 'S' }), 'client', 4)
-      .packet(tcpPacket({ from: client, to: '10.7.7.7:82', flags: 'S' })).events,
+      .packet(tcpPacket({ from: client, to: '10.7.7.7:82', flags: 'S' })),
   )
   t.match(packetAt(trace, 2), { out: [{ side: 'server', dmac: '02:00:0a:02:00:05' }] })
   t.match(packetAt(trace, 3), { out: [], declined: true })
@@ -148,8 +147,8 @@ void t.test('time passes exactly, and timers round up as ever', { skip }, async 
     .ipvsadm('-a -u 10.9.9.9:80 -r 10.2.0.3 -g')
     .packet(udpPacket({ from: client, to: virtual }))
   for (const seconds of [1, 299, 302.07, 302.09]) story.at(seconds).ipvsadm('-L -n -c')
-  for (let run = 0; run < 3; run++) {
-    const trace = await oracle.run(story.events)
+  for (let turn = 0; turn < 3; turn++) {
+    const trace = await run(story)
     const left = trace
       .slice(3, 7)
       .map((record) => /UDP (\d\d:\d\d)/.exec((record as IpvsadmRecord).stdout)?.[1])
@@ -164,20 +163,17 @@ void t.test('each scenario has an IPVS and settings of its own', { skip }, async
     .ipvsadm('-A -t 10.9.9.9:80 -s rr')
     .ipvsadm('-L --timeout')
   const untouched = new Story().ipvsadm('-L --timeout')
-  const [first, second] = await Promise.all([
-    oracle.run(changed.events),
-    oracle.run(untouched.events),
-  ])
+  const [first, second] = await Promise.all([run(changed), run(untouched)])
   t.match((first[2] as IpvsadmRecord).stdout, '10 20 30')
   t.match((second[0] as IpvsadmRecord).stdout, '900 120 300')
   t.notMatch(end(second).services, '10.9.9.9')
 })
 
 void t.test('a scenario that cannot be run fails alone', { skip }, async (t) => {
-  await t.rejects(oracle.run(new Story().sysctl('net.ipv4.vs.nonsense', 1).events), {
-    message: /line 1: ENOENT.*nonsense/,
+  await t.rejects(run(new Story().sysctl('net.ipv4.vs.nonsense', 1)), {
+    message: /^a story:1:1: ENOENT.*nonsense/,
   })
-  t.equal((await oracle.run([])).length, 1)
+  t.equal((await run(new Story())).length, 1)
 })
 
 void t.test('two side by side, and nothing is left of them', { skip }, async (t) => {
@@ -198,10 +194,10 @@ void t.test('two side by side, and nothing is left of them', { skip }, async (t)
     Oracle.start({ kernel: 'guest' }),
   ])
   const story = new Story().ipvsadm('-A -t 10.9.9.9:80 -s rr').packet(request)
-  const [one, other] = await Promise.all(both.map((each) => each.run(story.events)))
+  const [one, other] = await Promise.all(both.map((each) => run(story, each)))
   t.strictSame(end(one!), end(other!))
   t.ok(left().length > before.length)
   await Promise.all(both.map((each) => each.stop()))
   t.strictSame(left(), before)
-  await t.rejects(both[0]!.run([]), { message: /stopped/ })
+  await t.rejects(run(new Story(), both[0]), { message: /stopped/ })
 })

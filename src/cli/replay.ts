@@ -5,6 +5,7 @@ import { describeRecord } from '../scenario/account.js'
 import { readScenario } from '../scenario/parse.js'
 import { replay } from '../scenario/replay.js'
 import type { Side } from '../scenario/scenario.js'
+import { formatTrace } from '../scenario/trace.js'
 import { sideNames } from '../scenario/wiring.js'
 
 const help = `Runs a scenario through the director, in virtual time.
@@ -73,7 +74,7 @@ export async function main(args: string[]): Promise<number> {
           }
         : {}),
     })
-    const text = trace.map((record) => `${JSON.stringify(record)}\n`).join('')
+    const text = formatTrace(trace)
     const toStdout = values.json || values.trace === '-'
     if (values.trace !== undefined && values.trace !== '-') writeFileSync(values.trace, text)
     if (toStdout) process.stdout.write(text)

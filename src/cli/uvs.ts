@@ -33,6 +33,10 @@ const tools: Record<string, Tool> = {
     summary: 'what a running director has programmed into the kernel for its ports',
     load: () => import('./plumbing.js'),
   },
+  oracle: {
+    summary: "run scenarios through a real kernel's IPVS, and trace what it does",
+    load: () => import('./oracle.js'),
+  },
   doctor: {
     summary: 'what this machine can do for uvs, and what it cannot',
     load: () => import('./doctor.js'),

@@ -57,3 +57,8 @@ export function sortConnections(connections: readonly ConnectionRecord[]): Conne
     .sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : 0))
     .map(({ connection }) => connection)
 }
+
+/** A trace as NDJSON. */
+export function formatTrace(trace: Trace): string {
+  return trace.map((record) => `${JSON.stringify(record)}\n`).join('')
+}

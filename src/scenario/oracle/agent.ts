@@ -5,8 +5,10 @@
  *   node agent.js guest|running DIRECTORY
  */
 import { readFileSync, readSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import { release } from 'node:os'
 import { join } from 'node:path'
 import { readMonotonic, sleepUntil } from '../../kernel/sleep.js'
+import { parseConnections } from '../compare.js'
 import {
   sortConnections,
   type ConnectionRecord,
@@ -29,6 +31,18 @@ const AFTER_EDGE_NANOSECONDS = 100_000n
 /** The kernel sums up its counters every 2 s. */
 const SUMMING_MS = 2300
 
+/** Settings of the guest's kernel as a whole. */
+const GUEST_SETTINGS: readonly (readonly [path: string, value: number])[] = [
+  // The limit on all ICMP errors together: a scenario may have many at one moment.
+  ['net/ipv4/icmp_msgs_per_sec', 1_000_000],
+  ['net/ipv4/icmp_msgs_burst', 1_000_000],
+  // Memory that caches leave free, in KiB: well above what IPVS takes for little (amemthresh, 4 MiB).
+  ['vm/min_free_kbytes', 16_384],
+  // What would wake the kernel again and again where nothing happens.
+  ['vm/compaction_proactiveness', 0],
+  ['vm/dirty_writeback_centisecs', 0],
+]
+
 /** How the agent meets the host: by the guest's clock, which stops while it waits, or by a descriptor. */
 interface Host {
   ask(text: string): void
@@ -41,6 +55,7 @@ function guestHost(): Host {
     statSync(join(SHARED, `uvs-guest-clock:${text}`), { throwIfNoEntry: false })
   }
   call(`slow:${SLOWNESS}`)
+  for (const [path, value] of GUEST_SETTINGS) writeFileSync(`/proc/sys/${path}`, String(value))
   const jiffiesAhead = readJiffiesAhead()
   return {
     ask: (text) => call(`ask:${text}`),
@@ -103,6 +118,15 @@ function run(job: Job, host: Host): Trace {
   }
 }
 
+class EventError extends Error {
+  constructor(
+    readonly line: number,
+    message: string,
+  ) {
+    super(message)
+  }
+}
+
 function runEvent(event: JobEvent, world: DirectorWorld): TraceRecord | undefined {
   try {
     switch (event.kind) {
@@ -117,34 +141,27 @@ function runEvent(event: JobEvent, world: DirectorWorld): TraceRecord | undefine
         }
     }
   } catch (error) {
-    throw new Error(`line ${event.line}: ${(error as Error).message}`, { cause: error })
+    throw new EventError(event.line, (error as Error).message)
   }
 }
 
+/** A value that the kernel refuses stays without effect; a setting that it does not have is an error. */
 function writeSysctl(key: string, value: string): undefined {
   if (!key.startsWith('net.'))
     throw new Error(`${key}: only settings under net. are a namespace's own`)
-  writeSetting(key.slice('net.'.length).replaceAll('.', '/'), value)
+  try {
+    writeSetting(key.slice('net.'.length).replaceAll('.', '/'), value)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'EINVAL' && code !== 'ERANGE') throw error
+  }
 }
 
 function listConnections(): ConnectionRecord[] {
-  const { exit, stdout, stderr } = ipvsadm.run(['-L', '-n', '-c'])
-  if (exit !== 0) throw new Error(`ipvsadm -L -n -c failed: ${stderr}`)
-  const [, , ...lines] = stdout.trimEnd().split('\n')
-  return sortConnections(
-    lines.map((line) => {
-      const [pro, expire, state, source, virtual, destination] = line.split(/\s+/)
-      const [minutes, seconds] = expire!.split(':').map(Number)
-      return {
-        pro: pro!,
-        expire: minutes! * 60 + seconds!,
-        state: state!,
-        source: source!,
-        virtual: virtual!,
-        destination: destination!,
-      }
-    }),
-  )
+  const { stdout, stderr } = ipvsadm.run(['-L', '-n', '-c'])
+  const connections = parseConnections(stdout)
+  if (!connections) throw new Error(`ipvsadm -L -n -c: ${stderr}${stdout}`)
+  return sortConnections(connections)
 }
 
 const [where, directory] = process.argv.slice(2) as ['guest' | 'running', string]
@@ -153,14 +170,17 @@ const ip = new ForkServer('/usr/sbin/ip', scratch)
 const ipvsadm = new ForkServer('/usr/sbin/ipvsadm', scratch)
 const host = where === 'guest' ? guestHost() : runningHost()
 for (let number = 0; ;) {
-  host.ask(question(number++))
+  host.ask(question(number++, release()))
   let result: JobResult
   try {
     result = {
       trace: run(JSON.parse(readFileSync(join(directory, jobFile(number)), 'utf8')) as Job, host),
     }
   } catch (error) {
-    result = { error: (error as Error).stack ?? String(error) }
+    result =
+      error instanceof EventError
+        ? { error: error.message, line: error.line }
+        : { error: (error as Error).stack ?? String(error) }
   }
   writeFileSync(join(directory, resultFile(number)), JSON.stringify(result))
 }

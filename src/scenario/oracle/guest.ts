@@ -125,9 +125,6 @@ chmod +x /mnt/modprobe
 echo /mnt/modprobe > /proc/sys/kernel/modprobe
 mount -t hostfs none ${SHARED} -o ${shared}
 ip link set lo up
-# What would wake the kernel again and again where nothing happens.
-echo 0 > /proc/sys/vm/compaction_proactiveness
-echo 0 > /proc/sys/vm/dirty_writeback_centisecs
 /mnt/modprobe -a ${(options.modules ?? ['ip_vs']).join(' ')}
 cd ${SHARED}
 ${options.command}

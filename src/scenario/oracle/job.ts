@@ -19,9 +19,17 @@ export interface Job {
   events: JobEvent[]
 }
 
-export type JobResult = { trace: Trace } | { error: string }
+/** `line` of the event that failed, undefined when it was not an event. */
+export type JobResult = { trace: Trace } | { error: string; line?: number }
 
-/** The question that the agent asks when it has nothing to do. `finished` is the job before, 0 at the start. */
-export const question = (finished: number): string => `finished-${finished}`
+/**
+ * The question that the agent asks when it has nothing to do. `finished` is the job before, 0 at the start;
+ * `release` is the kernel's, as uname -r says it.
+ */
+export const question = (finished: number, release: string): string => `${finished} ${release}`
+export function parseQuestion(line: string): { finished: number; release: string } | undefined {
+  const match = /^(\d+) (\S+)$/.exec(line)
+  return match ? { finished: Number(match[1]), release: match[2]! } : undefined
+}
 export const jobFile = (number: number): string => `job-${number}.json`
 export const resultFile = (number: number): string => `result-${number}.json`

@@ -4,10 +4,11 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import type { Event } from '../scenario.js'
+import { eventsOf } from '../events.js'
+import { ScenarioError, type Event, type Scenario } from '../scenario.js'
 import type { Trace } from '../trace.js'
 import { guestUnavailable, SHARED, sharedDirectory, startGuest } from './guest.js'
-import { jobFile, question, resultFile, type Job, type JobResult } from './job.js'
+import { jobFile, parseQuestion, resultFile, type Job, type JobResult } from './job.js'
 import { OwnedProcess } from './owned-process.js'
 import { jobOf } from './wire-up.js'
 
@@ -62,10 +63,13 @@ interface Promised<T> {
 }
 
 interface Request extends Promised<Trace> {
+  name: string
   job: Job
 }
 
 export class Oracle {
+  /** The kernel's version, as `uname -r` says it. */
+  release = ''
   private readonly waiting: Request[] = []
   private current: Request | undefined
   /** Of the job that runs or has run last. */
@@ -102,12 +106,24 @@ export class Oracle {
     )
   }
 
-  /** What the kernel does in a scenario. `events` are a scenario's, see events.ts. */
-  run(events: readonly Event[]): Promise<Trace> {
+  /** Which kernel it is, for people. */
+  get description(): string {
+    return this.kernel === 'guest'
+      ? `Linux ${this.release} in a User-Mode Linux guest, in virtual time`
+      : `the running kernel, Linux ${this.release}, in real time`
+  }
+
+  /** What the kernel does in a scenario. Scenarios wait for those before them. */
+  run(scenario: Scenario): Promise<Trace> {
+    return this.runEvents(eventsOf(scenario), scenario.name)
+  }
+
+  /** The same for a list of events. @param name how errors call it */
+  runEvents(events: readonly Event[], name: string): Promise<Trace> {
     return new Promise((resolve, reject) => {
       if (this.failure) return reject(this.failure)
       if (this.stopped) return reject(new Error('the oracle has been stopped'))
-      this.waiting.push({ job: jobOf(events), resolve, reject })
+      this.waiting.push({ name, job: jobOf(events), resolve, reject })
       if (this.idle) this.next()
     })
   }
@@ -121,12 +137,14 @@ export class Oracle {
 
   /** The agent asks for the next job, which tells that the last one has ended. */
   private answer(line: string): void {
-    if (line !== question(this.number)) return this.fail(`its agent said: ${line}`)
+    const asked = parseQuestion(line)
+    if (asked?.finished !== this.number) return this.fail(`its agent said: ${line}`)
     clearTimeout(this.timer)
     const request = this.current
     this.current = undefined
     this.idle = true
     if (this.starting) {
+      this.release = asked.release
       this.starting.resolve(this)
       this.starting = undefined
     } else {
@@ -135,7 +153,9 @@ export class Oracle {
       rmSync(file)
       rmSync(join(this.directory, jobFile(this.number)))
       if ('trace' in result) request!.resolve(result.trace)
-      else request!.reject(new Error(result.error))
+      else if (result.line !== undefined)
+        request!.reject(new ScenarioError(request!.name, result.line, 1, result.error))
+      else request!.reject(new Error(`${request!.name}: ${result.error}`))
     }
     this.next()
   }

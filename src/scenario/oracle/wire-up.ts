@@ -1,4 +1,5 @@
 /** A scenario's wiring as lines of `ip -batch`. */
+import { HeaderChain } from '../../wire/ipv6.js'
 import type { Event, Side } from '../scenario.js'
 import {
   addressesOf,
@@ -29,23 +30,13 @@ export const sides: Record<Side, { device: string; far: string; mac: string; far
   },
 }
 
+/** TCP, UDP, SCTP and the control protocols. */
+const USUAL_PROTOCOLS = { 4: [1, 6, 17, 132], 6: [6, 17, 58, 132] }
 /** The routing table that makes marked packets local. */
 const MARK_TABLE = 100
 
 export function jobOf(events: readonly Event[]): Job {
   const addresses = addressesOf(events)
-  const protocols = new Map<string, [4 | 6, number]>()
-  const watch = (version: 4 | 6, protocol: number): void => {
-    protocols.set(`${version} ${protocol}`, [version, protocol])
-  }
-  for (const protocol of [1, 6, 17, 132]) watch(4, protocol)
-  for (const protocol of [6, 17, 58, 132]) watch(6, protocol)
-  for (const event of events) {
-    if (event.kind !== 'packet') continue
-    const { packet } = event
-    if (packet[0]! >> 4 === 4 && packet.length >= 20) watch(4, packet[9]!)
-    else if (packet[0]! >> 4 === 6 && packet.length >= 40) watch(6, packet[6]!)
-  }
   const wiring: string[] = ['link set lo up']
   for (const side of sideNames) {
     const { device, far, mac, farMac } = sides[side]
@@ -85,11 +76,29 @@ export function jobOf(events: readonly Event[]): Job {
   return {
     wiring: [...wiring, ...rules[4]],
     wiringV6: [...rules[6]],
-    watched: [...protocols.values()],
+    watched: watchedProtocols(events),
     events: events.map((event) =>
       event.kind === 'packet'
         ? { ...event, packet: Buffer.from(event.packet).toString('hex') }
         : event,
     ),
   }
+}
+
+/** What packets may be delivered as. A packet of protocol 0 cannot be watched: no raw socket gets it. */
+function watchedProtocols(events: readonly Event[]): Job['watched'] {
+  const protocols = { 4: new Set(USUAL_PROTOCOLS[4]), 6: new Set(USUAL_PROTOCOLS[6]) }
+  const chain = new HeaderChain()
+  for (const event of events) {
+    if (event.kind !== 'packet') continue
+    const { packet } = event
+    if (packet[0]! >> 4 === 4 && packet.length >= 20) protocols[4].add(packet[9]!)
+    else if (packet[0]! >> 4 === 6 && packet.length >= 40)
+      protocols[6].add(chain.walk(packet, 0, packet.length))
+  }
+  return ([4, 6] as const).flatMap((version) =>
+    [...protocols[version]]
+      .filter((protocol) => protocol > 0)
+      .map((protocol) => [version, protocol] as [4 | 6, number]),
+  )
 }
