@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 // Linux 4.20; older headers do not name it.
@@ -69,6 +70,25 @@ static Napi::Value OpenRawSocket(const Napi::CallbackInfo& info) {
                       CapabilityHint(error, "CAP_NET_RAW"));
   }
   return Napi::Number::New(env, fd);
+}
+
+// openUdpSocket(port): on all addresses of both families.
+static Napi::Value OpenUdpSocket(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int port = IntegerArgument(info, 0, "port");
+  if (port < 1 || port > 0xffff) throw Napi::RangeError::New(env, "port: must be from 1 to 65535");
+  std::string doing = "opening UDP port " + std::to_string(port);
+  Descriptor fd(socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) throw SystemError(env, errno, "socket", doing);
+  int off = 0;
+  if (setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) < 0)
+    throw SystemError(env, errno, "setsockopt IPV6_V6ONLY", doing);
+  sockaddr_in6 address = {};
+  address.sin6_family = AF_INET6;
+  address.sin6_port = htons(static_cast<uint16_t>(port));
+  if (bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) < 0)
+    throw SystemError(env, errno, "bind", doing);
+  return Napi::Number::New(env, fd.release());
 }
 
 // Both batched calls read each offset and length once, check it, and only then use it: the arrays may be
@@ -160,6 +180,7 @@ static Napi::Value SetSocketOption(const Napi::CallbackInfo& info) {
 void InitPacket(Napi::Env env, Napi::Object exports) {
   exports.Set("openPacketSocket", Napi::Function::New<OpenPacketSocket>(env, "openPacketSocket"));
   exports.Set("openRawSocket", Napi::Function::New<OpenRawSocket>(env, "openRawSocket"));
+  exports.Set("openUdpSocket", Napi::Function::New<OpenUdpSocket>(env, "openUdpSocket"));
   exports.Set("setSocketOption", Napi::Function::New<SetSocketOption>(env, "setSocketOption"));
   exports.Set("readBatch", Napi::Function::New<ReadBatch>(env, "readBatch"));
   exports.Set("writeBatch", Napi::Function::New<WriteBatch>(env, "writeBatch"));

@@ -54,6 +54,8 @@ export interface Native {
   }): number
   /** Raw IP socket, non-blocking: it receives what is delivered to this machine with that protocol; family 4 or 6. */
   openRawSocket(family: number, protocol: number): number
+  /** UDP socket, non-blocking, bound to a port of all addresses of both families. */
+  openUdpSocket(port: number): number
   /** setsockopt(2) of an integer option, for sockets that other packages open. */
   setSocketOption(fd: number, level: number, option: number, value: number): void
   /**

@@ -57,7 +57,7 @@ export class DirectorWorld {
     runBatch(ip, ['-batch', '-'], job.wiring)
     runBatch(ip, ['-6', '-batch', '-'], job.wiringV6)
     this.links = { client: openLink('client'), server: openLink('server') }
-    this.watch = new DeliveryWatch(job.watched)
+    this.watch = new DeliveryWatch(job.watched, job.udpPorts)
   }
 
   /** Forgets what the links carried since the last packet: nothing of it came of a packet. */

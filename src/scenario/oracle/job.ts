@@ -16,6 +16,8 @@ export interface Job {
   wiringV6: string[]
   /** Raw sockets that see what the director's own stack gets. */
   watched: [version: 4 | 6, protocol: number][]
+  /** Ports held open, so that the stack does not answer for them. */
+  udpPorts: number[]
   events: JobEvent[]
 }
 

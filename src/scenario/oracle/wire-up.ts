@@ -30,6 +30,13 @@ export const sides: Record<Side, { device: string; far: string; mac: string; far
   },
 }
 
+/**
+ * The stack's own answers pass IPVS, which takes those to connections to a local real server for the server's. In a
+ * scenario the stack says nothing. Its resets find no route: IPVS asks for routes without saying for what protocol.
+ */
+const MUTE_TCP = 'rule add pref 50 iif lo ipproto tcp blackhole'
+const UDP = 17
+
 /** TCP, UDP, SCTP and the control protocols. */
 const USUAL_PROTOCOLS = { 4: [1, 6, 17, 132], 6: [6, 17, 58, 132] }
 /** The routing table that makes marked packets local. */
@@ -68,15 +75,17 @@ export function jobOf(events: readonly Event[]): Job {
   }
   // `ip rule` takes the family from its options alone, which are a batch's as a whole.
   const rules = { 4: new Set<string>(), 6: new Set<string>() }
-  for (const event of events)
-    if (event.kind === 'packet' && isLocalMark(event.mark))
-      rules[event.packet[0]! >> 4 === 6 ? 6 : 4].add(
-        `rule add fwmark ${event.mark} lookup ${MARK_TABLE}`,
-      )
+  for (const event of events) {
+    if (event.kind !== 'packet') continue
+    const family = rules[event.packet[0]! >> 4 === 6 ? 6 : 4]
+    family.add(MUTE_TCP)
+    if (isLocalMark(event.mark)) family.add(`rule add fwmark ${event.mark} lookup ${MARK_TABLE}`)
+  }
   return {
     wiring: [...wiring, ...rules[4]],
     wiringV6: [...rules[6]],
     watched: watchedProtocols(events),
+    udpPorts: udpPorts(events),
     events: events.map((event) =>
       event.kind === 'packet'
         ? { ...event, packet: Buffer.from(event.packet).toString('hex') }
@@ -101,4 +110,26 @@ function watchedProtocols(events: readonly Event[]): Job['watched'] {
       .filter((protocol) => protocol > 0)
       .map((protocol) => [version, protocol] as [4 | 6, number]),
   )
+}
+
+/** Ports that UDP packets may be delivered to: their own, and those of real servers. */
+function udpPorts(events: readonly Event[]): number[] {
+  const ports = new Set<number>()
+  const chain = new HeaderChain()
+  for (const event of events) {
+    if (event.kind === 'ipvsadm') {
+      for (const arg of event.args) ports.add(Number(/:(\d{1,5})$/.exec(arg)?.[1] ?? 0))
+      continue
+    }
+    if (event.kind !== 'packet') continue
+    const { packet } = event
+    const version = packet[0]! >> 4
+    let transport = -1
+    if (version === 4 && packet[9] === UDP) transport = (packet[0]! & 15) * 4
+    else if (version === 6 && packet.length >= 40 && chain.walk(packet, 0, packet.length) === UDP)
+      transport = chain.transport
+    if (transport >= 0 && packet.length >= transport + 4)
+      ports.add((packet[transport + 2]! << 8) | packet[transport + 3]!)
+  }
+  return [...ports].filter((port) => port > 0 && port <= 0xffff)
 }
