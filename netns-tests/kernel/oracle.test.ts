@@ -1,10 +1,12 @@
 // The kernel oracle: what a real IPVS does in a scenario, at moments that are exact.
 import { readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { hex, tcpPacket, udpPacket } from '../../test/support/packets.js'
 import { runInGuest } from '../../src/scenario/oracle/guest.js'
 import { Oracle, oracleUnavailable } from '../../src/scenario/oracle/oracle.js'
+import { parseScenario } from '../../src/scenario/parse.js'
 import type { Event, Side } from '../../src/scenario/scenario.js'
 import type { EndRecord, IpvsadmRecord, PacketRecord, Trace } from '../../src/scenario/trace.js'
 
@@ -38,6 +40,19 @@ class Story {
 const client = '10.1.0.2:1024'
 const virtual = '10.9.9.9:80'
 const request = tcpPacket({ from: client, to: virtual, flags: 'S' })
+
+/** Processes whose command line is of this kind. */
+function processes(matches: (command: string) => boolean): number[] {
+  return readdirSync('/proc')
+    .filter((name) => {
+      try {
+        return matches(readFileSync(`/proc/${name}/cmdline`, 'utf8'))
+      } catch {
+        return false
+      }
+    })
+    .map(Number)
+}
 
 let oracle: Oracle
 t.before(async () => {
@@ -156,6 +171,50 @@ void t.test('time passes exactly, and timers round up as ever', { skip }, async 
   }
 })
 
+void t.test('IPv6 and SCTP', { skip }, async (t) => {
+  const { directives } = parseScenario(
+    `
+      ipvsadm -A -t [fd03::1]:80 -s rr
+      ipvsadm -a -t [fd03::1]:80 -r [fd02::3]:8080 -m
+      tcp [fd01::2]:1024 > [fd03::1]:80 S
+      tcp [fd02::3]:8080 > [fd01::2]:1024 SA in=server
+      tcp [fd01::2]:1024 > [fd03::1]:81 S
+      ipvsadm -A --sctp-service 10.9.9.9:132 -s rr
+      ipvsadm -a --sctp-service 10.9.9.9:132 -r 10.2.0.4:132 -g
+      sctp 10.1.0.2:1024 > 10.9.9.9:132 INIT
+      udp [fd01::2]:1024 > [fd05::5]:53 ttl=1
+    `,
+    'story.scn',
+  )
+  const trace = await oracle.run({ name: 'story.scn', directives })
+  t.match(packetAt(trace, 2).out, [{ side: 'server', dmac: '02:06:00:00:00:03' }])
+  t.match(packetAt(trace, 3).out, [{ side: 'client', dmac: '02:06:00:00:00:02' }])
+  t.match(packetAt(trace, 4), { out: [], declined: true })
+  t.match(packetAt(trace, 7).out, [{ side: 'server', dmac: '02:00:0a:02:00:04' }])
+  const error = hex(packetAt(trace, 8).out[0]!.ip)
+  t.strictSame([error[6], error[40]], [58, 3], 'time exceeded, by the host as a router')
+  t.match(
+    end(trace).connections.map(({ pro, state }) => `${pro} ${state}`),
+    ['SCTP INIT1', 'TCP SYN_RECV'],
+  )
+})
+
+void t.test('what the stack says to a local real server is not said', { skip }, async (t) => {
+  const trace = await run(
+    new Story()
+      .ipvsadm('-A -t 10.9.9.9:80 -s rr')
+      .ipvsadm('-a -t 10.9.9.9:80 -r 10.2.0.1 -m')
+      .ipvsadm('-A -u 10.9.9.9:80 -s rr')
+      .ipvsadm('-a -u 10.9.9.9:80 -r 10.2.0.1 -m')
+      .packet(request)
+      .packet(udpPacket({ from: client, to: virtual })),
+  )
+  t.match(packetAt(trace, 4), { out: [], declined: true })
+  t.match(packetAt(trace, 5), { out: [], declined: true })
+  t.match(end(trace).connections, [{ state: 'SYN_RECV' }, { state: 'UDP' }])
+  t.notMatch(end(trace).services, /10\.2\.0\.1:80 +1 +1 +1/, 'no packet out')
+})
+
 void t.test('each scenario has an IPVS and settings of its own', { skip }, async (t) => {
   const changed = new Story()
     .sysctl('net.ipv4.vs.expire_nodest_conn', 1)
@@ -176,17 +235,50 @@ void t.test('a scenario that cannot be run fails alone', { skip }, async (t) => 
   t.equal((await run(new Story())).length, 1)
 })
 
+void t.test('the running kernel, where it has IPVS', { skip }, async (t) => {
+  const story = `
+    ipvsadm -A -t 10.9.9.9:80 -s rr
+    ipvsadm -a -t 10.9.9.9:80 -r 10.2.0.3:8080 -m
+    tcp 10.1.0.2:1024 > 10.9.9.9:80 S
+    at 2
+    tcp 10.2.0.3:8080 > 10.1.0.2:1024 SA in=server
+    tcp 10.1.0.2:1024 > 10.9.9.9:81 S
+  `
+  // There it is the guest's.
+  const uvs = fileURLToPath(new URL('../../src/cli/uvs.js', import.meta.url))
+  const result = await runInGuest({
+    script: `TMPDIR=/mnt ${process.execPath} ${uvs} oracle story.scn --trace-dir .; ls /mnt`,
+    files: { 'story.scn': story },
+    memoryMegabytes: 512,
+    virtualTime: true,
+  })
+  t.match(result.stderr, /the running kernel, Linux \S+, in real time/)
+  t.equal(result.stdout, 'host\nmodprobe\nmodules\n', 'nothing is left')
+  const inGuest = await oracle.run(parseScenario(story, 'story.scn'))
+  const trace = result.files.get('story.ndjson')!.trim().split('\n')
+  t.strictSame(
+    trace.slice(0, -1).map((line) => JSON.parse(line) as unknown),
+    inGuest.slice(0, -1),
+  )
+})
+
+void t.test('a guest that dies is an error with its console', { skip }, async (t) => {
+  const ours = `uvs-guest-${process.pid}-`
+  const others = processes((command) => command.includes(ours))
+  const mortal = await Oracle.start({ kernel: 'guest' })
+  t.teardown(() => mortal.stop())
+  const long = run(new Story().ipvsadm('-L').at(1e8).ipvsadm('-L'), mortal)
+  const pids = processes((command) => command.includes(ours)).filter((pid) => !others.includes(pid))
+  for (const pid of pids) process.kill(pid, 'SIGKILL')
+  await t.rejects(long, { message: /guest failed: it ended; its console:\n(.|\n)*SELinux/ })
+  await t.rejects(run(new Story(), mortal), { message: /guest failed/ })
+})
+
 void t.test('two side by side, and nothing is left of them', { skip }, async (t) => {
   const ours = `uvs-guest-${process.pid}-`
   const left = (): string[] => [
     ...readdirSync(tmpdir()).filter((name) => name.startsWith(ours)),
-    ...readdirSync('/proc').filter((name) => {
-      try {
-        return readFileSync(`/proc/${name}/cmdline`, 'utf8').includes(ours)
-      } catch {
-        return false
-      }
-    }),
+    ...processes((command) => command.includes(ours)).map(String),
   ]
   const before = left()
   const both = await Promise.all([
