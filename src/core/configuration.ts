@@ -172,6 +172,7 @@ export class Configuration {
       } else if (((now - destination.idleSinceJiffies) | 0) >= TRASH_PERIOD_JIFFIES) {
         this.trash.splice(i, 1)
         this.slots.release(destination)
+        this.estimator.release(destination.counters)
         this.counters.release(destination.counters)
       }
     }
@@ -207,7 +208,7 @@ export class Configuration {
   private deleteService(service: Service): null {
     this.services.remove(service)
     for (const destination of [...service.destinations]) this.unlink(service, destination)
-    this.estimator.stop(service.counters)
+    this.estimator.release(service.counters)
     this.counters.release(service.counters)
     return null
   }

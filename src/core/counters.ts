@@ -113,9 +113,4 @@ export class CounterRegion {
       outBytesPerSecond: bytes(C.outBytes),
     }
   }
-
-  /** Counters start again from 0 for whoever reads them. */
-  zero(slot: number): void {
-    for (let i = 0; i < COUNTERS; i++) this.values[slot + C.base + i] = this.values[slot + i]!
-  }
 }

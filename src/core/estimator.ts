@@ -13,8 +13,9 @@ const PERIOD_JIFFIES = PERIOD_SECONDS * JIFFIES_PER_SECOND
  */
 export class Estimator {
   /** What the counters were at the last sample, by slot. */
-  private readonly last = new Map<number, Float64Array>()
-
+  private readonly samples = new Map<number, Float64Array>()
+  /** Those of the slots that samples are taken of. */
+  private readonly running = new Map<number, Float64Array>()
   /** When the next sample is due, in jiffies. */
   due: number
 
@@ -25,29 +26,40 @@ export class Estimator {
     this.due = timerFires((now + PERIOD_JIFFIES) | 0, PERIOD_JIFFIES)
   }
 
-  /** Begins, or goes on after `stop`, with a slot. */
+  /** Begins with a slot, whose counters are 0, or goes on with it after `stop`. */
   start(slot: number): void {
-    this.last.set(slot, this.counters.values.slice(slot, slot + COUNTERS))
+    let sample = this.samples.get(slot)
+    if (!sample) this.samples.set(slot, (sample = new Float64Array(COUNTERS)))
+    this.running.set(slot, sample)
   }
 
-  /** The slot's rates stay as they are. */
+  /** The slot's rates, and what was summed up of its counters, stay as they are. */
   stop(slot: number): void {
-    this.last.delete(slot)
+    this.running.delete(slot)
   }
 
-  /** Counters and rates begin again from 0; `frozen` from what the last sample has shown. */
-  zero(slot: number, frozen: boolean): void {
+  /** The slot is nobody's any more. */
+  release(slot: number): void {
+    this.running.delete(slot)
+    this.samples.delete(slot)
+  }
+
+  /**
+   * Counters and rates begin again from 0.
+   *
+   * @param isSampled if what came since the last sample is still to be counted, as in the kernel
+   */
+  zero(slot: number, isSampled: boolean): void {
     const { values } = this.counters
+    const sample = this.samples.get(slot)!
     values.fill(0, slot + C.rate, slot + C.rate + COUNTERS)
-    const last = this.last.get(slot)
-    if (frozen && last) return values.set(last, slot + C.base)
-    this.counters.zero(slot)
-    if (last) this.start(slot)
+    if (!isSampled) sample.set(values.subarray(slot, slot + COUNTERS))
+    values.set(sample, slot + C.base)
   }
 
   /** A slot's counters, since they were last zeroed, as they were at the last sample. */
   sampled(slot: number): Counters {
-    return this.counters.counters(slot, this.last.get(slot))
+    return this.counters.counters(slot, this.samples.get(slot))
   }
 
   /**
@@ -59,18 +71,18 @@ export class Estimator {
     this.due = timerFires((now + PERIOD_JIFFIES) | 0, PERIOD_JIFFIES)
     if (!enabled) return
     // Not `for … of`, which makes an array for each entry: this goes on for ever in the data-plane thread.
-    this.last.forEach(this.sampleSlot)
+    this.running.forEach(this.sampleSlot)
   }
 
-  private readonly sampleSlot = (last: Float64Array, slot: number): void => {
+  private readonly sampleSlot = (sample: Float64Array, slot: number): void => {
     const { values } = this.counters
     for (let i = 0; i < COUNTERS; i++) {
       const scale = i === C.inBytes || i === C.outBytes ? BYTE_RATE_SCALE : PACKET_RATE_SCALE
       const now = values[slot + i]!
-      const sample = ((now - last[i]!) * scale) / PERIOD_SECONDS
-      last[i] = now
+      const current = ((now - sample[i]!) * scale) / PERIOD_SECONDS
+      sample[i] = now
       const rate = values[slot + C.rate + i]!
-      values[slot + C.rate + i] = rate + Math.floor((sample - rate) / 4)
+      values[slot + C.rate + i] = rate + Math.floor((current - rate) / 4)
     }
   }
 }
