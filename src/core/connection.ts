@@ -31,9 +31,9 @@ export const W = {
   destination: 6,
   /** B.state, B.timerLevel and B.destinationFamily. */
   stateWord: 7,
-  /** Deadline in jiffies: the timer may look earlier, but fires behind it (kernel-timer.ts). */
+  /** Deadline in jiffies; the timer fires behind it (timer-wheel.ts). */
   expires: 8,
-  /** What the timer was set to, in jiffies before the deadline: the timeout of the present state. */
+  /** What the timer was set to run for, in jiffies: the timeout of the present state. */
   timeout: 9,
   /** Timer wheel links: connection numbers; the first of a slot has the slot's complement before it. */
   timerNext: 10,

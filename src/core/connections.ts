@@ -114,10 +114,7 @@ export class Connections {
 
   /** Starts the timer of a new connection. */
   start(connection: number, timeout: number): void {
-    const line = connection * LINE_WORDS
-    this.table.words[line + W.timeout] = timeout
-    this.table.words[line + W.expires] = (this.now + timeout) | 0
-    this.wheel.schedule(connection)
+    this.wheel.set(connection, (this.now + timeout) | 0, timeout)
   }
 
   /** Starts the timer of a living connection anew with the timeout that it has. */
@@ -127,13 +124,7 @@ export class Connections {
 
   /** Starts the timer of a living connection anew. */
   touch(connection: number, timeout: number): void {
-    const { words } = this.table
-    const line = connection * LINE_WORDS
-    words[line + W.expires] = (this.now + timeout) | 0
-    const before = words[line + W.timeout]!
-    if (timeout === before) return
-    words[line + W.timeout] = timeout
-    if (timeout < before) this.wheel.shorten(connection)
+    this.wheel.set(connection, (this.now + timeout) | 0, timeout)
   }
 
   /**
@@ -219,11 +210,8 @@ export class Connections {
   /** The wheel's report that a connection's time is up. Part of ExpiryHandler. */
   expire(connection: number): void {
     const { words } = this.table
-    const line = connection * LINE_WORDS
-    if (words[line + W.controlled] === 0) return this.end(connection)
-    words[line + W.timeout] = EXPIRE_LATER_JIFFIES
-    words[line + W.expires] = (this.now + EXPIRE_LATER_JIFFIES) | 0
-    this.wheel.schedule(connection)
+    if (words[connection * LINE_WORDS + W.controlled] === 0) return this.end(connection)
+    this.wheel.set(connection, (this.now + EXPIRE_LATER_JIFFIES) | 0, EXPIRE_LATER_JIFFIES)
   }
 
   /**
@@ -231,12 +219,8 @@ export class Connections {
    * that still finds it prolongs it.
    */
   expireSoon(connection: number): void {
-    const { words } = this.table
-    const line = connection * LINE_WORDS
-    if (((words[line + W.expires]! - this.now) | 0) <= 0) return
-    words[line + W.expires] = this.now
-    words[line + W.timeout] = 0
-    this.wheel.shorten(connection)
+    const expires = this.table.words[connection * LINE_WORDS + W.expires]!
+    if (((expires - this.now) | 0) > 0) this.wheel.set(connection, this.now, 0)
   }
 
   /**

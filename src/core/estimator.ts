@@ -1,6 +1,6 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import type { Counters } from './commands.js'
-import { timerFires } from './kernel-timer.js'
+import { timerFires } from './timer-wheel.js'
 import { BYTE_RATE_SCALE, C, COUNTERS, PACKET_RATE_SCALE, type CounterRegion } from './counters.js'
 
 /** Seconds between two samples. */

@@ -1,80 +1,112 @@
 import { B, LINE_BYTES, LINE_WORDS, W } from './connection.js'
 import type { ConnectionTable } from './connection-table.js'
-import { timerFires } from './kernel-timer.js'
 
-/** Slots of the wheel, one a jiffy: it spans 655 s. */
-const SLOTS = 1 << 16
+/** Slots of a level. */
+const SLOTS = 64
 const SLOT_MASK = SLOTS - 1
+/** Each level's slots are 8 times as long as those of the level below. */
+const LEVEL_SHIFT = 3
+const LEVELS = 8
+/** What a timer has to run at least to be on level 1; on the next ones 8 times as much each. */
+const LEVEL_1_DELAY = 63
+/** What is to run for so long, 15 days, or longer goes onto the wheel's last slot. */
+const CUTOFF_DELAY = LEVEL_1_DELAY << (LEVEL_SHIFT * (LEVELS - 1))
+const MAX_DELAY = CUTOFF_DELAY - (1 << (LEVEL_SHIFT * (LEVELS - 1)))
+
+/** Heads of the lists of what fires now, a level each, behind those of the slots. */
+const FIRING = SLOTS * LEVELS
 
 /** What the wheel tells of: the connection's timer fires. */
 export interface ExpiryHandler {
-  /** The connection is no longer scheduled. It may be removed, or scheduled again with a later deadline. */
+  /** The connection's timer runs no more. It may be removed, or its timer set again. */
   expire(connection: number): void
 }
 
+/** How many bits of a deadline the slots leave out for a timer that is to run for `delay` jiffies. */
+function shiftOf(delay: number): number {
+  if (delay < LEVEL_1_DELAY) return 0
+  const level = ((31 - Math.clz32((delay / LEVEL_1_DELAY) | 0)) / LEVEL_SHIFT + 1) | 0
+  return LEVEL_SHIFT * (level < LEVELS ? level : LEVELS - 1)
+}
+
+/** The deadline that counts: `expires`, unless that is further ahead than the wheel reaches. */
+function reached(expires: number, delay: number): number {
+  return delay < CUTOFF_DELAY ? expires : (expires - delay + MAX_DELAY) | 0
+}
+
 /**
- * The timers of connections, which fire when the kernel's would (kernel-timer.ts): a hashed wheel (Varghese and Lauck 1987, scheme 6) with one slot a jiffy, each
- * the head of a doubly linked list through the connections' lines.
+ * When a timer fires that was set to `expires`, `delay` jiffies ahead: never early, and late by up to an eighth
+ * of the delay. One jiffy it is late in any case.
  *
- * It is lazy. A packet that prolongs its connection only stores a later W.expires; the wheel notices when
- * the slot comes up where the connection is linked, and links it anew. A deadline beyond the wheel's span
- * is linked at its far end, likewise: so a busy connection costs one visit every few minutes, and there
- * are no cascades in which many move at once.
+ * @returns jiffies, 32 bits of them as `expires`
+ */
+export function timerFires(expires: number, delay: number): number {
+  const shift = shiftOf(delay)
+  return ((reached(expires, delay) >> shift) + 1) << shift
+}
+
+/**
+ * The timers of connections: the kernel's own wheel (kernel/time/timer.c of Linux 6.1 with HZ=100), since how
+ * late timers fire, and in which order those that fire at once, decides what IPVS does.
  *
- * Slots with anything in them are marked in a bitmap, so that idle time is skipped and not walked.
+ * There are eight levels of 64 slots, whose length is 1 jiffy, 8, 64 and so on. A timer goes by its delay onto
+ * one level and stays there: it fires when its slot comes up, rounded up as told at `timerFires`. Nothing ever
+ * moves from level to level. Among timers that fire at once those of higher levels come first, and in a slot
+ * the one that was put there last.
  *
- * Jiffies are 32-bit and wrap. Deadlines may lie up to 2^31 - 1 jiffies (248 days) ahead.
+ * A packet that prolongs its connection finds most times that the slot is still the right one, and has but to
+ * store the deadline: it takes an eighth of the timeout to change that.
+ *
+ * Slots are doubly linked lists through the connections' lines. Those with anything in them are marked in
+ * bitmaps, so that idle time is skipped and not walked. Jiffies are 32-bit and wrap.
  */
 export class TimerWheel {
   private readonly words: Int32Array
   private readonly bytes: Uint8Array
-  /** First connection of each slot, 0 when it is empty. */
-  private readonly heads = new Int32Array(SLOTS)
-  /** A bit for each slot that is not empty, and one for each word of these that is not 0. */
-  private readonly occupied = new Int32Array(SLOTS / 32)
-  private readonly occupiedWords = new Int32Array(SLOTS / 1024)
-  /** Every slot before this jiffy has been dealt with; its own slot takes what is already due. */
+  /** First connection of each slot, level by level, 0 when it is empty; then those that fire now. */
+  private readonly heads = new Int32Array(FIRING + LEVELS)
+  /** A bit for each slot that is not empty, two words a level. */
+  private readonly occupied = new Int32Array((SLOTS / 32) * LEVELS)
+  /** Every jiffy before this one has been dealt with. */
   private time: number
 
   /**
    * @param table whose connections are timed
-   * @param now the clock's jiffies
+   * @param now the clock's jiffies, which have been dealt with
    */
   constructor(table: ConnectionTable, now: number) {
     this.words = table.words
     this.bytes = table.bytes
-    this.time = now | 0
+    this.time = (now + 1) | 0
   }
 
-  /** Schedules a connection that is not scheduled for its deadline, W.expires. */
-  schedule(connection: number): void {
-    const words = this.words
+  /**
+   * Sets a connection's timer, whether it runs or not (mod_timer).
+   *
+   * @param expires deadline in jiffies: now + delay
+   */
+  set(connection: number, expires: number, delay: number): void {
+    const { words } = this
     const line = connection * LINE_WORDS
-    const delay = (this.firesAt(line) - this.time) | 0
-    const slot = (this.time + (delay <= 0 ? 0 : delay < SLOTS ? delay : SLOTS - 1)) & SLOT_MASK
-    const head = this.heads[slot]!
-    words[line + W.timerNext] = head
-    words[line + W.timerPrevious] = ~slot // no connection before it: the slot itself
-    if (head !== 0) words[head * LINE_WORDS + W.timerPrevious] = connection
-    else {
-      const word = slot >>> 5
-      this.occupied[word]! |= 1 << slot
-      this.occupiedWords[word >>> 5]! |= 1 << word
+    const oldExpires = words[line + W.expires]!
+    const oldDelay = words[line + W.timeout]!
+    words[line + W.expires] = expires
+    words[line + W.timeout] = delay
+    const shift = shiftOf(delay)
+    if (this.bytes[connection * LINE_BYTES + B.timerLevel] !== 0) {
+      const isSameSlot =
+        (oldDelay === delay || shiftOf(oldDelay) === shift) &&
+        reached(oldExpires, oldDelay) >> shift === reached(expires, delay) >> shift
+      if (isSameSlot) return
+      this.cancel(connection)
     }
-    this.heads[slot] = connection
-    this.bytes[connection * LINE_BYTES + B.timerLevel] = 1
-  }
-
-  /** To be called when W.expires of a scheduled connection was moved to an earlier time. */
-  shorten(connection: number): void {
-    this.cancel(connection)
-    this.schedule(connection)
+    this.link(connection, reached(expires, delay), shift)
   }
 
   /** Takes a connection out of the wheel; no harm if it is not in it. */
   cancel(connection: number): void {
     if (this.bytes[connection * LINE_BYTES + B.timerLevel] === 0) return
-    const words = this.words
+    const { words } = this
     const line = connection * LINE_WORDS
     const next = words[line + W.timerNext]!
     const previous = words[line + W.timerPrevious]!
@@ -83,34 +115,37 @@ export class TimerWheel {
     else {
       const slot = ~previous
       this.heads[slot] = next
-      if (next === 0) this.markEmpty(slot)
+      if (next === 0 && slot < FIRING) this.occupied[slot >>> 5]! &= ~(1 << slot)
     }
     this.bytes[connection * LINE_BYTES + B.timerLevel] = 0
   }
 
   /**
-   * Moves the wheel on and reports the connections whose timers fire at `now` or earlier, in that order. A
-   * connection that the handler schedules so that it fires no later is reported again by the same call.
+   * Moves the wheel on and reports the connections whose timers fire at `now` or earlier, in the kernel's
+   * order.
    *
-   * @param budget most connections to visit in this call; what is left comes with the next one
+   * @param budget most connections to report in this call; what is left comes with the next one
    * @returns true when nothing is due any more
    */
   advance(now: number, budget: number, handler: ExpiryHandler): boolean {
     let left = budget
     for (;;) {
-      const slot = this.time & SLOT_MASK
-      for (;;) {
-        const connection = this.heads[slot]!
-        if (connection === 0) break
-        if (left-- <= 0) return false
-        this.cancel(connection)
-        if (((this.firesAt(connection * LINE_WORDS) - this.time) | 0) > 0) this.schedule(connection)
-        else handler.expire(connection)
+      for (let list = FIRING + LEVELS - 1; list >= FIRING; list--) {
+        for (let c = this.heads[list]!; c !== 0; c = this.heads[list]!) {
+          if (left-- <= 0) return false
+          this.cancel(c)
+          handler.expire(c)
+        }
       }
-      const behind = (now - this.time) | 0
-      if (behind <= 0) return true
+      const ahead = (now - this.time) | 0
+      if (ahead < 0) return true
       const distance = this.distanceToOccupied()
-      this.time = (this.time + Math.min(behind, distance)) | 0
+      if (distance > ahead) {
+        this.time = (now + 1) | 0
+        return true
+      }
+      this.time = (this.time + distance + 1) | 0
+      this.collect((this.time - 1) | 0)
     }
   }
 
@@ -119,52 +154,76 @@ export class TimerWheel {
    * a thread with nothing else to do may sleep.
    */
   untilNext(now: number, limit: number): number {
-    if (this.heads[this.time & SLOT_MASK] !== 0) return 0
-    const distance = this.distanceToOccupied()
-    if (distance === SLOTS) return limit
-    const wait = (this.time + distance - now) | 0
+    for (let list = FIRING; list < FIRING + LEVELS; list++) if (this.heads[list] !== 0) return 0
+    const wait = (((this.time - now) | 0) + this.distanceToOccupied()) | 0
     return wait < 0 ? 0 : Math.min(wait, limit)
   }
 
-  /** When the timer of the line fires: after its deadline. */
-  private firesAt(line: number): number {
-    return timerFires(this.words[line + W.expires]!, this.words[line + W.timeout]!)
+  /** Puts a connection at the head of its slot. */
+  private link(connection: number, expires: number, shift: number): void {
+    const { words, heads } = this
+    const line = connection * LINE_WORDS
+    // What is due already fires with the next jiffy that is dealt with.
+    const isLate = ((expires - this.time) | 0) < 0
+    const level = isLate ? 0 : shift / LEVEL_SHIFT
+    const place = isLate ? this.time : (expires >> shift) + 1
+    const slot = level * SLOTS + (place & SLOT_MASK)
+    const head = heads[slot]!
+    words[line + W.timerNext] = head
+    words[line + W.timerPrevious] = ~slot // no connection before it: the slot itself
+    if (head !== 0) words[head * LINE_WORDS + W.timerPrevious] = connection
+    else this.occupied[slot >>> 5]! |= 1 << slot
+    heads[slot] = connection
+    this.bytes[connection * LINE_BYTES + B.timerLevel] = 1
   }
 
-  private markEmpty(slot: number): void {
-    const word = slot >>> 5
-    const bits = this.occupied[word]! & ~(1 << slot)
-    this.occupied[word] = bits
-    if (bits === 0) this.occupiedWords[word >>> 5]! &= ~(1 << word)
-  }
-
-  /** Slots from the present one, which is empty, to the next that is not; SLOTS when all are. */
-  private distanceToOccupied(): number {
-    const slot = this.time & SLOT_MASK
-    const word = slot >>> 5
-    const here = this.occupied[word]! & (-1 << slot)
-    if (here !== 0) return (word * 32 + lowestBit(here) - slot) & SLOT_MASK
-    // The words after this one, by their own bitmap; at last this word's lower bits, once around.
-    let group = word >>> 5
-    let groups = this.occupiedWords[group]! & ~lowMask((word & 31) + 1)
-    for (let i = 0; i <= this.occupiedWords.length; i++) {
-      if (groups !== 0) {
-        const found = group * 32 + lowestBit(groups)
-        return (found * 32 + lowestBit(this.occupied[found]!) - slot) & SLOT_MASK
-      }
-      group = (group + 1) % this.occupiedWords.length
-      groups = this.occupiedWords[group]!
+  /** Moves the slots of a jiffy, one of each level that has one there, to the lists of what fires. */
+  private collect(jiffy: number): void {
+    const { heads, words } = this
+    for (let level = 0; level < LEVELS; level++) {
+      const shift = level * LEVEL_SHIFT
+      if ((jiffy & ((1 << shift) - 1)) !== 0) return
+      const slot = level * SLOTS + ((jiffy >> shift) & SLOT_MASK)
+      const head = heads[slot]!
+      if (head === 0) continue
+      heads[slot] = 0
+      this.occupied[slot >>> 5]! &= ~(1 << slot)
+      heads[FIRING + level] = head
+      words[head * LINE_WORDS + W.timerPrevious] = ~(FIRING + level)
     }
-    return SLOTS
   }
+
+  /** Jiffies from `time` to the next slot that is not empty, more than the wheel spans when all are. */
+  private distanceToOccupied(): number {
+    let least = CUTOFF_DELAY * 2
+    for (let level = 0; level < LEVELS; level++) {
+      const low = this.occupied[level * 2]!
+      const high = this.occupied[level * 2 + 1]!
+      if ((low | high) === 0) continue
+      const shift = level * LEVEL_SHIFT
+      const length = 1 << shift
+      // The first slot of this level that begins at `time` or later.
+      const first = ((this.time + length - 1) | 0) >> shift
+      const distance =
+        (((first + slotsAhead(low, high, first & SLOT_MASK)) << shift) - this.time) | 0
+      if (distance < least) least = distance
+    }
+    return least
+  }
+}
+
+/** Slots from `from` to the first whose bit is set in the two words, around the end; at least one is. */
+function slotsAhead(low: number, high: number, from: number): number {
+  const shift = from & 31
+  const near = from < 32 ? low : high
+  const far = from < 32 ? high : low
+  const rest = near & (-1 << shift)
+  if (rest !== 0) return lowestBit(rest) - shift
+  if (far !== 0) return 32 - shift + lowestBit(far)
+  return SLOTS - shift + lowestBit(near)
 }
 
 /** Position of the lowest bit that is set. */
 function lowestBit(bits: number): number {
   return 31 - Math.clz32(bits & -bits)
-}
-
-/** The `count` lowest bits, 1 to 32 of them. */
-function lowMask(count: number): number {
-  return count === 32 ? -1 : (1 << count) - 1
 }

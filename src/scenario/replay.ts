@@ -18,7 +18,7 @@ import * as ethernet from '../wire/ethernet.js'
 import { parseConnections } from './compare.js'
 import { eventsOf } from './events.js'
 import { Host } from './host.js'
-import { ScenarioError, type Event, type Scenario, type Side } from './scenario.js'
+import { LEAD_JIFFIES, ScenarioError, type Event, type Scenario, type Side } from './scenario.js'
 import {
   sortConnections,
   type EndRecord,
@@ -121,7 +121,8 @@ class World {
       random,
       table: { maxConnections: MAX_CONNECTIONS, seed },
       ports: ports.map(({ name }) => ({ name, interface: name })),
-      now: this.clock.nowJiffies(),
+      now: -LEAD_JIFFIES,
+      sampledCounters: true,
       // The wiring has ICMP rate limits off.
       settings: {
         icmpRateLimitJiffies: 0,
@@ -129,6 +130,7 @@ class World {
         icmpMessagesBurst: 1_000_000,
       },
     })
+    this.expire()
     this.dataPlane = new DataPlane({
       pool,
       ports,
@@ -165,8 +167,14 @@ class World {
       if (left <= 0) return
       const next = Math.max(1, this.director.jiffiesToNextTimer())
       this.clock.advanceJiffies(Math.min(left, next))
+      this.expire()
       this.dataPlane.round()
     }
+  }
+
+  /** All that is due, however much it is. */
+  private expire(): void {
+    while (!this.director.advance(this.clock.nowJiffies()));
   }
 
   async run(event: Event, scenario: string): Promise<TraceRecord | undefined> {
