@@ -29,6 +29,10 @@ const tools: Record<string, Tool> = {
     summary: 'what has become of the packets: by port, and by reason those not forwarded',
     load: () => import('./counters.js'),
   },
+  mirror: {
+    summary: 'keep the kernel’s IPVS configured as a running director, or show where they differ',
+    load: () => import('./mirror.js'),
+  },
   plumbing: {
     summary: 'what a running director has programmed into the kernel for its ports',
     load: () => import('./plumbing.js'),

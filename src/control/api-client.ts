@@ -36,6 +36,12 @@ export class ApiClient implements Backend {
     return (await this.json('GET', '/v1/counters')) as Replies['get-counters']
   }
 
+  /** Waits, for some seconds at most, until the configuration's generation is above a number, and returns it. */
+  async changes(after: number): Promise<number> {
+    const answer = (await this.json('GET', `/v1/changes?after=${after}`)) as { generation: number }
+    return answer.generation
+  }
+
   async *connections(filter: ConnectionFilter = {}): AsyncIterable<ConnectionStatus[]> {
     const query = new URLSearchParams(filter as Record<string, string>)
     const response = await this.send('GET', `/v1/connections?${query}`)

@@ -11,6 +11,7 @@ import {
   type CommandResult,
   type ConnectionFilter,
 } from './api.js'
+import type { Generation } from './generation.js'
 
 /** What the server serves; the daemon connects it to its data plane. */
 export interface ApiSource {
@@ -22,6 +23,8 @@ export interface ApiSource {
   connections(filter: ConnectionFilter): AsyncIterable<ConnectionStatus[]>
   /** The daemon's own state as a JSON value. */
   status(): unknown
+  /** Of the configuration that commands change. */
+  readonly generation: Generation
 }
 
 export interface ApiServer {
@@ -38,6 +41,9 @@ const REQUEST_TIMEOUT_MS = 10_000
 /** A client that takes nothing of its answer for so long is cut off. */
 const STALL_TIMEOUT_MS = 30_000
 
+/** A request for changes is answered after so long at the latest. */
+const CHANGES_TIMEOUT_MS = 25_000
+
 /**
  * Serves the API on a Unix socket that only its owner may open. A socket that a killed daemon left behind is
  * replaced; a live one is refused with an error that says so.
@@ -46,6 +52,7 @@ const STALL_TIMEOUT_MS = 30_000
  * - `GET /v1/services?from=&limit=`: a page of services
  * - `GET /v1/connections?protocol=&client=&virtual=&destination=`: one connection a line
  * - `GET /v1/counters`, `GET /v1/status`
+ * - `GET /v1/changes?after=`: `{"generation"}` of the configuration, answered when it is above `after` or 25 s have gone by
  */
 export async function serveApi(path: string, source: ApiSource): Promise<ApiServer> {
   await makeRoomFor(path)
@@ -161,6 +168,19 @@ const endpoints: Partial<Record<string, { method: 'GET' | 'POST'; handle: Handle
     method: 'GET',
     handle: async (source, response) => send(response, 200, await source.status()),
   },
+  '/v1/changes': { method: 'GET', handle: changes },
+}
+
+async function changes(
+  source: ApiSource,
+  response: ServerResponse,
+  query: URLSearchParams,
+): Promise<void> {
+  const { after = -1 } = numbers(query, ['after'])
+  if (Number.isNaN(after))
+    return send(response, 400, problem('EINVAL', `after=${query.get('after')} is no number`))
+  await source.generation.isAbove(after, CHANGES_TIMEOUT_MS)
+  send(response, 200, { generation: source.generation.value })
 }
 
 async function commands(

@@ -150,7 +150,7 @@ export async function listPresent(execute: Execute): Promise<ServiceStatus[]> {
   }
 }
 
-async function ask<T>(execute: Execute, command: Command): Promise<T> {
+export async function ask<T>(execute: Execute, command: Command): Promise<T> {
   const [result] = await execute([command])
   if (!result) throw new Error(`${command.op}: the director does not answer`)
   if ('error' in result) throw new Error(`${command.op}: ${result.error.message}`)
@@ -158,7 +158,7 @@ async function ask<T>(execute: Execute, command: Command): Promise<T> {
 }
 
 /** What is present, as if it had been wanted: new destinations stand first, so they are added last to first. */
-function asWanted(present: readonly PresentService[]): WantedService[] {
+export function asWanted(present: readonly PresentService[]): WantedService[] {
   return present.map(({ service, options, destinations }) => ({
     service,
     options,

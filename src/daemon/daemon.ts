@@ -18,6 +18,7 @@ import {
   type ConnectionFilter,
 } from '../control/api.js'
 import { serveApi, type ApiServer } from '../control/api-server.js'
+import { Generation } from '../control/generation.js'
 import { Names } from '../control/ipvsadm/names.js'
 import { applyRules } from '../control/reconcile.js'
 import { parseRules, type Rules } from '../control/rules.js'
@@ -64,6 +65,16 @@ const changesSteering: ReadonlySet<Command['op']> = new Set<Command['op']>([
   'set-marks',
 ])
 
+/** Commands that change nothing. */
+const onlyReads: ReadonlySet<Command['op']> = new Set<Command['op']>([
+  'get-timeouts',
+  'list-services',
+  'list-marks',
+  'get-steering',
+  'get-counters',
+  'get-settings',
+])
+
 /** Connections looked at in one go for a listing, so that the main thread stays responsive. */
 const LISTING_BATCH = 1024
 
@@ -72,6 +83,7 @@ const STEERING_PERIOD_MS = 10_000
 
 export class Daemon {
   private readonly startedAt = Date.now()
+  private readonly generation = new Generation()
   private readonly clock = new MonotonicClock()
   private readonly connections: SharedArrayBuffer
   private readonly counters = new SharedArrayBuffer(CounterRegion.bytesFor(COUNTER_SLOTS))
@@ -106,6 +118,7 @@ export class Daemon {
   async applyRules(rules: Rules): Promise<void> {
     await applyRules((commands) => executeEach((one) => this.thread.execute(one), commands), rules)
     await this.steer()
+    this.generation.advance()
   }
 
   /** Carries through what has been received, takes everything out of the kernel again, and ends the threads. */
@@ -160,6 +173,7 @@ export class Daemon {
       executeAll: (commands) => this.executeAll(commands),
       connections: (filter) => this.listConnections(filter),
       status: () => this.status(),
+      generation: this.generation,
     })
   }
 
@@ -206,6 +220,7 @@ export class Daemon {
     const results = await executeEach((command) => this.thread.execute(command), commands)
     // The answer says that the commands are in force, so traffic must find its way first.
     if (commands.some(({ op }) => changesSteering.has(op))) await this.steer()
+    if (commands.some(({ op }) => !onlyReads.has(op))) this.generation.advance()
     return results
   }
 

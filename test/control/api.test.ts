@@ -13,6 +13,7 @@ import { MAX_BODY_BYTES, serveApi, type ApiSource } from '../../src/control/api-
 import { checkCommands } from '../../src/control/api.js'
 import type { ConnectionStatus } from '../../src/core/commands.js'
 import { tcpPacket } from '../support/packets.js'
+import { Generation } from '../../src/control/generation.js'
 import { InProcess } from './support.js'
 
 function directory(t: Test): string {
@@ -27,6 +28,7 @@ function sourceOf(director: InProcess): ApiSource {
     executeAll: (commands) => director.execute(commands),
     connections: () => director.connections(),
     status: () => ({ ports: [] }),
+    generation: new Generation(),
   }
 }
 
@@ -53,6 +55,23 @@ const plain = {
   persistentPrefixLength: 32,
   onePacket: false,
 }
+
+t.test('waiting for changes', async (t) => {
+  const source = sourceOf(new InProcess())
+  const { path } = await serve(t, source)
+  const client = new ApiClient(path)
+  const first = await client.changes(-1)
+  t.equal(first, source.generation.value)
+  const waiting = client.changes(first)
+  source.generation.advance()
+  t.equal(await waiting, first + 1)
+  t.equal((await ask(path, 'GET', '/v1/changes?after=x')).status, 400)
+  t.equal((await ask(path, 'GET', '/v1/changes?since=1')).status, 400)
+
+  const generation = new Generation()
+  await generation.isAbove(generation.value, 10)
+  t.pass('it does not wait for ever')
+})
 
 t.test('commands, services, connections, counters and status', async (t) => {
   const director = new InProcess()

@@ -1,6 +1,7 @@
 import type {
   ConnectionStatus,
   Counters,
+  DestinationKey,
   DestinationOptions,
   DestinationStatus,
   ForwardingMethod,
@@ -87,18 +88,21 @@ export function* formatRules(
     : services) {
     const name = serviceArguments(service, format, names)
     yield `-A ${name}${serviceOptionArguments(service, options)}\n`
-    for (const destination of format.sort ? sortDestinations(destinations) : destinations) {
-      const server = endpoint(
-        destination.address,
-        destination.port,
-        lookupProtocol(service),
-        format,
-        names,
-      )
-      const tunnel = tunnelArguments(destination)
-      yield `-a ${name} -r ${server} ${forwardingOptions[destination.forwarding]} -w ${destination.weight}${tunnel}\n`
-    }
+    for (const destination of format.sort ? sortDestinations(destinations) : destinations)
+      yield `-a ${name} ${destinationArguments(service, destination, format, names)}\n`
   }
+}
+
+/** A destination as ipvsadm-save writes it behind the service. */
+export function destinationArguments(
+  service: ServiceKey,
+  destination: DestinationKey & DestinationOptions,
+  format: ListFormat,
+  names: Names,
+): string {
+  const { address, port, forwarding, weight } = destination
+  const server = endpoint(address, port, lookupProtocol(service), format, names)
+  return `-r ${server} ${forwardingOptions[forwarding]} -w ${weight}${tunnelArguments(destination)}`
 }
 
 /** First two lines of a listing of connections. */
@@ -227,7 +231,7 @@ export function serviceArguments(
   return `${protocolOptions[service.protocol]} ${at}`
 }
 
-function serviceOptionArguments(service: ServiceKey, options: ServiceOptions): string {
+export function serviceOptionArguments(service: ServiceKey, options: ServiceOptions): string {
   let line = ` -s ${options.scheduler}`
   if (options.persistentTimeoutSeconds > 0) {
     line += ` -p ${options.persistentTimeoutSeconds}`
