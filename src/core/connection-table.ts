@@ -692,6 +692,17 @@ export class ConnectionTable {
     this.hash(connection)
   }
 
+  /** Copies the four words of the virtual address of a connection of IPv6. */
+  copyVirtualIpv6(connection: number, to: Int32Array): void {
+    const { words } = this
+    const line = connection * LINE_WORDS
+    const at = line + Wide.virtual
+    to[0] = words[at]!
+    to[1] = words[at + 1]!
+    to[2] = words[at + 2]!
+    to[3] = words[line + W.virtualBe]! ^ to[0]! ^ to[1]! ^ to[2]!
+  }
+
   /** Lines from this number on have never been used. */
   get highWater(): number {
     return this.words[Header.highWater]!

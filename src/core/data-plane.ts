@@ -127,9 +127,15 @@ export class DataPlane {
         halfs[half + 2] !== this.portMac[mac + 2]
       )
         return this.drop(offset, Reason['not-for-us'])
-      if (halfs[half + 6] !== ethernet.EtherTypeBe.ipv4) return this.drop(offset, Reason['not-ip'])
+      const etherType = halfs[half + 6]
+      const isIpv6 = etherType === ethernet.EtherTypeBe.ipv6
+      if (!isIpv6 && etherType !== ethernet.EtherTypeBe.ipv4)
+        return this.drop(offset, Reason['not-ip'])
       network += ethernet.HEADER_BYTES
       available -= ethernet.HEADER_BYTES
+      // A frame that says IPv4 and carries IPv6, or the other way round, carries nothing.
+      if (available > 0 && (this.pool.bytes[network]! >>> 4 === 6) !== isIpv6)
+        return this.drop(offset, Reason['not-ip'])
     }
     switch (this.director.process(network, available, port)) {
       case Verdict.forward:
@@ -207,7 +213,7 @@ export class DataPlane {
       index,
       this.portMac,
       3 * port,
-      ethernet.EtherTypeBe.ipv4,
+      this.pool.bytes[offset]! >>> 4 === 6 ? ethernet.EtherTypeBe.ipv6 : ethernet.EtherTypeBe.ipv4,
     )
     this.queue(port, start, length + ethernet.HEADER_BYTES)
   }

@@ -3,7 +3,9 @@ import type { FramePool } from '../port/frame-pool.js'
 import { HopState, NO_HOP, type Neighbours } from '../port/neighbours.js'
 import type { Random } from '../port/random.js'
 import { IcmpType, UnreachableCode } from '../wire/icmp.js'
+import { Icmpv6Type, UnreachableCode as UnreachableCodeIpv6 } from '../wire/icmpv6.js'
 import * as ipv4 from '../wire/ipv4.js'
+import * as ipv6 from '../wire/ipv6.js'
 import * as sctp from '../wire/sctp.js'
 import * as tcp from '../wire/tcp.js'
 import type { Command, Reply } from './commands.js'
@@ -28,6 +30,7 @@ import { Direction } from './protocols/protocol.js'
 import { SctpState } from './protocols/sctp.js'
 import { TcpState } from './protocols/tcp.js'
 import { RelatedIcmp } from './related-icmp.js'
+import { RelatedIcmpv6 } from './related-icmpv6.js'
 import { isFtp, isFtpData, ServiceRegistry, type Service } from './service.js'
 import { defaultSettings, type Settings } from './settings.js'
 import { isOnePacket, persistentDestinationPortBe, Templates } from './template.js'
@@ -93,6 +96,7 @@ export class Director {
   private readonly traffic: Traffic
   private readonly exit: Exit
   private readonly icmp: RelatedIcmp
+  private readonly icmpv6: RelatedIcmpv6
   private readonly packet: Packet
   private now: number
 
@@ -146,6 +150,7 @@ export class Director {
     this.exit = new Exit(pool, neighbours, this.settings, this.counters, limiter, random)
     this.exit.now = now
     this.icmp = new RelatedIcmp(this.exit, this.connections, this.traffic)
+    this.icmpv6 = new RelatedIcmpv6(this.exit, this.connections, this.traffic)
   }
 
   // -- results of `process`, good until the next packet
@@ -222,7 +227,7 @@ export class Director {
   }
 
   /**
-   * Decides about one IPv4 packet, and rewrites it where it lies.
+   * Decides about one IP packet, and rewrites it where it lies.
    *
    * @param network byte offset of the IP header in the pool's memory, a multiple of 4, with a tunnel
    *   header's or ICMP error's room before it
@@ -230,10 +235,13 @@ export class Director {
    * @param inPort index of the port that it came in by
    */
   process(network: number, available: number, inPort: number): Verdict {
-    const { bytes, words, exit, packet, connections } = this
+    const { bytes, words, exit, packet } = this
+    packet.network = network
+    packet.inPort = inPort
+    if (available > 0 && bytes[network]! >>> 4 === 6) return this.processIpv6(available)
     const malformed = ipv4.validate(words, this.halfs, bytes, network, available)
     if (malformed !== ipv4.Malformed.none) return exit.drop(malformed)
-    packet.network = network
+    packet.family = 4
     packet.headerBytes = ipv4.headerBytes(bytes, network)
     packet.totalBytes = ipv4.totalLength(bytes, network)
     packet.transport = network + packet.headerBytes
@@ -241,14 +249,42 @@ export class Director {
     packet.destinationAt = (network + ipv4.DESTINATION) >> 2
     packet.sourceBe = ipv4.sourceBe(words, network)
     packet.destinationBe = ipv4.destinationBe(words, network)
-    packet.inPort = inPort
     // Without a service the kernel's hooks are not there, and connections that are left see no packet.
     if (this.services.size === 0) return exit.decline(Reason['no-service'])
-    const protocol = (packet.protocol = ipv4.protocol(bytes, network))
+    packet.protocol = ipv4.protocol(bytes, network)
     if (ipv4.isMartianSource(packet.sourceBe)) return exit.drop(Reason['martian-source'])
     if (ipv4.isFragment(this.halfs, network)) return this.processFragment()
+    if (packet.protocol === ipv4.IpProtocol.icmp) return this.icmp.process(packet)
+    return this.processTransport()
+  }
 
-    if (protocol === ipv4.IpProtocol.icmp) return this.icmp.process(packet)
+  private processIpv6(available: number): Verdict {
+    const { bytes, words, exit, packet } = this
+    const { network, chain } = packet
+    const malformed = ipv6.validate(bytes, network, available)
+    if (malformed !== ipv6.Malformed.none) return exit.drop(malformed)
+    packet.family = 6
+    packet.totalBytes = ipv6.totalLength(bytes, network)
+    packet.sourceAt = ipv6.sourceAt(network)
+    packet.destinationAt = ipv6.destinationAt(network)
+    packet.sourceBe = ipv6.foldAddress(words, packet.sourceAt)
+    packet.destinationBe = ipv6.foldAddress(words, packet.destinationAt)
+    if (this.services.size === 0) return exit.decline(Reason['no-service'])
+    if (ipv6.isMulticast(words, packet.sourceAt) || ipv6.isLoopback(words, packet.sourceAt))
+      return exit.drop(Reason['martian-source'])
+    const protocol = chain.walk(bytes, network, network + packet.totalBytes)
+    packet.protocol = protocol
+    packet.transport = chain.transport
+    packet.headerBytes = chain.transport - network
+    if (chain.isFragment) return this.processFragment()
+    if (protocol === ipv4.IpProtocol.icmpv6) return this.icmpv6.process(packet)
+    return this.processTransport()
+  }
+
+  /** A packet that is whole, by its protocol, addresses and ports. */
+  private processTransport(): Verdict {
+    const { bytes, words, exit, packet, connections } = this
+    const { protocol } = packet
     if (!readTransport(bytes, packet)) return exit.decline(Reason['unsupported-protocol'])
     if (packet.transportBytes < PORTS_BYTES) return this.declineTruncated()
     const ports = (packet.ports = words[packet.transport >> 2]!)
@@ -259,12 +295,10 @@ export class Director {
       if (connection !== 0) return this.processReply(connection)
     }
 
-    const connection = this.table.findRequest(
-      protocol,
-      packet.sourceBe,
-      packet.destinationBe,
-      ports,
-    )
+    const connection =
+      packet.family === 6
+        ? this.table.findRequestIpv6(protocol, words, packet.sourceAt, packet.destinationAt, ports)
+        : this.table.findRequest(protocol, packet.sourceBe, packet.destinationBe, ports)
     if (connection === 0) return this.processNew()
 
     const destination = connections.destinationOf(connection)!
@@ -299,13 +333,12 @@ export class Director {
   }
 
   private findReply(): number {
-    const { packet, table } = this
-    const connection = table.findReply(
-      packet.protocol,
-      packet.sourceBe,
-      packet.destinationBe,
-      packet.ports,
-    )
+    const { packet, table, words } = this
+    const { protocol, ports } = packet
+    const connection =
+      packet.family === 6
+        ? table.findReplyIpv6(protocol, words, packet.sourceAt, packet.destinationAt, ports)
+        : table.findReply(protocol, packet.sourceBe, packet.destinationBe, ports)
     if (connection === 0) return 0
     // One that is forwarded otherwise is not rewritten on its way back.
     const flags = table.words[connection * LINE_WORDS + W.flags]!
@@ -359,6 +392,7 @@ export class Director {
     packet.ports = 0
     const isOurs =
       packet.protocol !== ipv4.IpProtocol.icmp &&
+      packet.protocol !== ipv4.IpProtocol.icmpv6 &&
       (services.hasAddress(packet.family, packet.words, packet.destinationAt) ||
         this.slots.mayReply(packet.family, packet.words, packet.sourceAt) ||
         services.getByMark(packet.family, this.marks.markOf(packet)) !== undefined)
@@ -513,9 +547,20 @@ export class Director {
     const isOverloaded = service.destinations.some(
       (destination) => destination.overloaded && destination.weight > 0,
     )
+    const reason = isOverloaded ? Reason.overloaded : Reason['no-destination']
+    if (packet.family === 6) {
+      exit.answerIpv6(
+        packet,
+        reason,
+        Icmpv6Type.destinationUnreachable,
+        UnreachableCodeIpv6.port,
+        0,
+      )
+      return NONE
+    }
     exit.answer(
       packet,
-      isOverloaded ? Reason.overloaded : Reason['no-destination'],
+      reason,
       IcmpType.destinationUnreachable,
       UnreachableCode.port,
       0,

@@ -299,8 +299,7 @@ function sentPacket(side: Side, frame: Uint8Array): SentPacket {
 }
 
 function routeUpdates(addresses: wiring.Addresses): RouteUpdate[] {
-  const { sideNames, links, onLinkSide, macOf, ownAddresses, GATEWAY, MTU } = wiring
-  const isV4 = (address: string): boolean => !address.includes(':')
+  const { sideNames, links, onLinkSide, macOf, ownAddresses, GATEWAY, GATEWAY_V6, MTU } = wiring
   return [
     {
       op: 'set-ports',
@@ -326,39 +325,59 @@ function routeUpdates(addresses: wiring.Addresses): RouteUpdate[] {
     {
       op: 'addresses',
       addresses: [
-        ...sideNames.map((side) => ({
-          interfaceIndex: interfaceOf[side],
-          address: links[side].address,
-          prefixLength: links[side].prefixLength,
+        ...sideNames.flatMap((side) => [
+          {
+            interfaceIndex: interfaceOf[side],
+            address: links[side].address,
+            prefixLength: links[side].prefixLength,
+          },
+          {
+            interfaceIndex: interfaceOf[side],
+            address: links[side].addressV6,
+            prefixLength: links[side].prefixLengthV6,
+          },
+        ]),
+        ...[...addresses.virtual].map((address) => ({
+          interfaceIndex: LO,
+          address,
+          prefixLength: address.includes(':') ? 128 : 32,
         })),
-        ...[...addresses.virtual]
-          .filter(isV4)
-          .map((address) => ({ interfaceIndex: LO, address, prefixLength: 32 })),
       ],
     },
     {
       op: 'routes',
       routes: [
-        ...sideNames.map((side) => ({
-          table: 'main' as const,
-          prefix: `10.${side === 'client' ? 1 : 2}.0.0/16`,
-          type: 'unicast' as const,
-          metric: 0,
-          preferredSource: links[side].address,
-          nextHops: [{ interfaceIndex: interfaceOf[side] }],
-        })),
-        {
-          table: 'main',
-          prefix: '0.0.0.0/0',
-          type: 'unicast',
-          metric: 0,
-          nextHops: [{ interfaceIndex: interfaceOf.client, gateway: GATEWAY }],
-        },
+        ...sideNames.flatMap((side) => [
+          {
+            table: 'main' as const,
+            prefix: `10.${side === 'client' ? 1 : 2}.0.0/16`,
+            type: 'unicast' as const,
+            metric: 0,
+            preferredSource: links[side].address,
+            nextHops: [{ interfaceIndex: interfaceOf[side] }],
+          },
+          {
+            table: 'main' as const,
+            prefix: `fd0${side === 'client' ? 1 : 2}::/64`,
+            type: 'unicast' as const,
+            metric: 256,
+            nextHops: [{ interfaceIndex: interfaceOf[side] }],
+          },
+        ]),
+        ...[['0.0.0.0/0', GATEWAY] as const, ['::/0', GATEWAY_V6] as const].map(
+          ([prefix, gateway]) => ({
+            table: 'main' as const,
+            prefix,
+            type: 'unicast' as const,
+            metric: 0,
+            nextHops: [{ interfaceIndex: interfaceOf.client, gateway }],
+          }),
+        ),
       ],
     },
     {
       op: 'neighbours',
-      neighbours: [...addresses.all].filter(isV4).flatMap((address) => {
+      neighbours: [...addresses.all].flatMap((address) => {
         const side = ownAddresses.includes(address) ? undefined : onLinkSide(address)
         return side
           ? [

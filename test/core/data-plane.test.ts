@@ -231,7 +231,21 @@ t.test('what is no packet for this station ends here, counted', async (t) => {
       'not-for-us',
     ],
     ['ARP', hex(`${outerMac} ${clientMac} 0806 0001 0800 0604 0001`.replace(/:/g, '')), 'not-ip'],
-    ['IPv6', hex(`${outerMac} ${clientMac} 86dd 6000 0000`.replace(/:/g, '')), 'not-ip'],
+    [
+      'IPv6 cut short',
+      hex(`${outerMac} ${clientMac} 86dd 6000 0000`.replace(/:/g, '')),
+      'truncated-ip-header',
+    ],
+    [
+      'IPv6 that says IPv4',
+      hex(`${outerMac} ${clientMac} 0800 6000 0000`.replace(/:/g, '')),
+      'not-ip',
+    ],
+    [
+      'IPv4 that says IPv6',
+      hex(`${outerMac} ${clientMac} 86dd 4500 0000`.replace(/:/g, '')),
+      'not-ip',
+    ],
     ['a VLAN tag', hex(`${outerMac} ${clientMac} 8100 0001 0800`.replace(/:/g, '')), 'not-ip'],
     [
       'a header alone',

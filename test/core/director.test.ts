@@ -211,7 +211,7 @@ t.test('what is malformed is dropped under its reason', (t) => {
   const cases: [Uint8Array, string][] = [
     [new Uint8Array(0), 'truncated-ip-header'],
     [good.slice(0, 19), 'truncated-ip-header'],
-    [changed(0, 0x65), 'bad-ip-version'],
+    [changed(0, 0x55), 'bad-ip-version'],
     [changed(0, 0x44), 'bad-header-length'],
     [changed(3, 200), 'bad-total-length'],
     [changed(3, 19), 'bad-total-length'],

@@ -22,6 +22,7 @@ export const GRE_CHECKSUM_BYTES = 4
 /** Flags of a GRE header as loaded from it: the first half. */
 export const GRE_CHECKSUM_BE = 0x0080
 const ETHER_TYPE_IPV4_BE = 0x0008
+const ETHER_TYPE_IPV6_BE = 0xdd86
 
 /** The kernel's net.ipv4.ip_local_port_range, which the source ports of GUE are from. */
 const FIRST_LOCAL_PORT = 32768
@@ -40,19 +41,20 @@ export function encapsulationBytes({ type, checksum }: Readonly<TunnelOptions>):
 }
 
 /**
- * Writes what stands between the outer IP header and an IPv4 packet into the headroom before the packet.
+ * Writes what stands between the outer IP header and a packet into the headroom before the packet.
  *
- * @param sourceBe,destinationBe addresses of the outer header
+ * @param addressSum partial sum of the addresses of the outer header
  * @returns the protocol that the outer header is to name
  */
 export function encapsulate(
   pool: FramePool,
   packet: Packet,
   tunnel: Readonly<TunnelOptions>,
-  sourceBe: number,
-  destinationBe: number,
+  addressSum: number,
 ): number {
   const { words, halfs, bytes } = pool
+  const isIpv6 = packet.family === 6
+  const protocol = isIpv6 ? IpProtocol.ipv6 : IpProtocol.ipip
   const inner = packet.network
   const hasChecksum = tunnel.checksum !== 'none'
   const extra = encapsulationBytes(tunnel)
@@ -60,21 +62,24 @@ export function encapsulate(
   const length = packet.totalBytes + extra
   switch (tunnel.type) {
     case 'ipip':
-      return IpProtocol.ipip
+      return protocol
     case 'gue': {
       words[start >> 2] = sourcePortBe(packet) | (swap16(tunnel.port) << 16)
       words[(start >> 2) + 1] = swap16(length)
-      words[(start >> 2) + 2] = IpProtocol.ipip << 8
+      words[(start >> 2) + 2] = protocol << 8
       if (hasChecksum) {
         const sum =
-          sumPseudoHeader(IpProtocol.udp, sourceBe, destinationBe, length) +
+          addressSum +
+          sumPseudoHeader(IpProtocol.udp, 0, 0, length) +
           sumRange(halfs, bytes, start, length)
         halfs[(start + udp.CHECKSUM) >> 1] = finish(sum) || 0xffff
       }
       return IpProtocol.udp
     }
     case 'gre': {
-      words[start >> 2] = (hasChecksum ? GRE_CHECKSUM_BE : 0) | (ETHER_TYPE_IPV4_BE << 16)
+      words[start >> 2] =
+        (hasChecksum ? GRE_CHECKSUM_BE : 0) |
+        ((isIpv6 ? ETHER_TYPE_IPV6_BE : ETHER_TYPE_IPV4_BE) << 16)
       if (hasChecksum) {
         words[(start >> 2) + 1] = 0
         halfs[(start + GRE_HEADER_BYTES) >> 1] =

@@ -8,6 +8,7 @@ import {
   prependError,
   UnreachableCode,
 } from '../../wire/icmp.js'
+import * as icmpv6 from '../../wire/icmpv6.js'
 import type { CounterRegion } from '../counters.js'
 import type { IcmpLimiter } from '../icmp-limiter.js'
 import type { Packet } from '../packet.js'
@@ -82,6 +83,41 @@ export class Exit {
     this.drop(reason)
     if (!mayAnswer(words, halfs, bytes, packet.network)) return this.verdict
     return this.sendError(packet.network, packet.totalBytes, type, code, restBe, sourceBe)
+  }
+
+  /**
+   * The same for an IPv6 packet. The answer comes from the packet's destination, if that is the director's own
+   * address, else from the one that the way back suggests (icmp6_send of net/ipv6/icmp.c).
+   *
+   * @param restBe second word of the ICMPv6 header
+   */
+  answerIpv6(packet: Packet, reason: number, type: number, code: number, restBe: number): Verdict {
+    const { words, halfs, bytes } = this.pool
+    const { neighbours } = this
+    const { network, totalBytes, chain } = packet
+    this.drop(reason)
+    if (!icmpv6.mayAnswer(words, bytes, network, chain, network + totalBytes, type))
+      return this.verdict
+    const hop = neighbours.hopForIpv6(words, packet.sourceAt)
+    if (neighbours.state[hop] === HopState.unreachable) return this.verdict
+    // The kernel does not limit what path MTU discovery depends on.
+    const isLimited = type !== icmpv6.Icmpv6Type.packetTooBig
+    if (isLimited && !this.icmpLimiter.allow(packet.sourceBe, this.now)) return this.verdict
+    const own = neighbours.hopForIpv6(words, packet.destinationAt)
+    const isOwn = neighbours.state[own] === HopState.local
+    const length = icmpv6.prependError(
+      words,
+      halfs,
+      bytes,
+      network,
+      totalBytes,
+      type,
+      code,
+      restBe,
+      isOwn ? words : neighbours.sourceIpv6,
+      isOwn ? packet.destinationAt : 4 * hop,
+    )
+    return this.forward(network - icmpv6.ERROR_HEADER_BYTES, length, hop)
   }
 
   /** Makes an ICMP error of the packet at `offset` of which `available` bytes are there. */

@@ -1,7 +1,8 @@
 import { NO_HOP } from '../../port/neighbours.js'
 import type { FramePool } from '../../port/frame-pool.js'
-import { delta16, delta32, update, updateUdp } from '../../wire/checksum.js'
+import { delta16, delta32, deltaAddressIpv6, update, updateUdp } from '../../wire/checksum.js'
 import * as ipv4 from '../../wire/ipv4.js'
+import { copyAddress } from '../../wire/ipv6.js'
 import * as sctp from '../../wire/sctp.js'
 import * as tcp from '../../wire/tcp.js'
 import * as udp from '../../wire/udp.js'
@@ -30,14 +31,14 @@ export function masqueradeRequest(
   const hop = routeToDestination(exit, packet, destination, 0)
   if (hop === NO_HOP) return exit.verdict
   if (!packet.hasHeader) return exit.drop(Reason['truncated-transport-header'])
-  rewrite(
-    exit.pool,
-    packet,
-    ipv4.DESTINATION,
-    table.words[connection * LINE_WORDS + W.destinationBe]!,
-    DESTINATION_PORT,
-    table.halfs[connection * LINE_HALFS + H.destinationPortBe]!,
-  )
+  const portBe = table.halfs[connection * LINE_HALFS + H.destinationPortBe]!
+  if (packet.family === 6) {
+    const { words } = destination.address
+    rewriteIpv6(exit.pool, packet, packet.destinationAt, words, 0, DESTINATION_PORT, portBe)
+  } else {
+    const addressBe = table.words[connection * LINE_WORDS + W.destinationBe]!
+    rewrite(exit.pool, packet, ipv4.DESTINATION, addressBe, DESTINATION_PORT, portBe)
+  }
   return exit.forward(packet.network, packet.totalBytes, hop)
 }
 
@@ -49,14 +50,14 @@ export function masqueradeReply(
   connection: number,
   hop: number,
 ): Verdict {
-  rewrite(
-    exit.pool,
-    packet,
-    ipv4.SOURCE,
-    table.words[connection * LINE_WORDS + W.virtualBe]!,
-    SOURCE_PORT,
-    table.halfs[connection * LINE_HALFS + H.virtualPortBe]!,
-  )
+  const portBe = table.halfs[connection * LINE_HALFS + H.virtualPortBe]!
+  if (packet.family === 6) {
+    table.copyVirtualIpv6(connection, virtual)
+    rewriteIpv6(exit.pool, packet, packet.sourceAt, virtual, 0, SOURCE_PORT, portBe)
+  } else {
+    const addressBe = table.words[connection * LINE_WORDS + W.virtualBe]!
+    rewrite(exit.pool, packet, ipv4.SOURCE, addressBe, SOURCE_PORT, portBe)
+  }
   return exit.forward(packet.network, packet.totalBytes, hop)
 }
 
@@ -64,7 +65,10 @@ export function masqueradeReply(
 const SOURCE_PORT = tcp.SOURCE_PORT
 const DESTINATION_PORT = tcp.DESTINATION_PORT
 
-/** Replaces an address and a port. */
+/** A virtual IPv6 address on its way from the table to a packet. */
+const virtual = new Int32Array(4)
+
+/** Replaces an address and a port of an IPv4 packet. */
 function rewrite(
   pool: FramePool,
   packet: Packet,
@@ -79,7 +83,34 @@ function rewrite(
   words[addressAt] = addressBe
   const headerChecksumAt = (packet.network + ipv4.CHECKSUM) >> 1
   halfs[headerChecksumAt] = update(halfs[headerChecksumAt]!, addressDelta)
+  rewriteTransport(pool, packet, addressDelta, portOffset, portBe)
+}
 
+/** The same for an IPv6 packet: the address at an index of the pool's memory is replaced by another. */
+function rewriteIpv6(
+  pool: FramePool,
+  packet: Packet,
+  addressAt: number,
+  replacement: Int32Array,
+  replacementAt: number,
+  portOffset: number,
+  portBe: number,
+): void {
+  const { words } = pool
+  const addressDelta = deltaAddressIpv6(words, addressAt, replacement, replacementAt)
+  copyAddress(replacement, replacementAt, words, addressAt)
+  rewriteTransport(pool, packet, addressDelta, portOffset, portBe)
+}
+
+/** Replaces a port, and updates the checksum for it and for the address. */
+function rewriteTransport(
+  pool: FramePool,
+  packet: Packet,
+  addressDelta: number,
+  portOffset: number,
+  portBe: number,
+): void {
+  const { words, halfs } = pool
   const portAt = (packet.transport + portOffset) >> 1
   const beforeBe = halfs[portAt]!
   halfs[portAt] = portBe

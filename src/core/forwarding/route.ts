@@ -8,14 +8,16 @@ import {
   swap32,
   ttl,
 } from '../../wire/ipv4.js'
+import { MIN_MTU as MIN_MTU_IPV6 } from '../../wire/ipv6.js'
 import type { ConnectionTable } from '../connection-table.js'
 import { LINE_WORDS, W } from '../connection.js'
 import type { Destination } from '../destination.js'
 import type { Packet } from '../packet.js'
 import { Reason } from '../verdict.js'
 import type { Exit } from './exit.js'
+import { passOnIpv6, routeToClientIpv6 } from './route-ipv6.js'
 
-/** A path narrower than this carries no tunnel (ip_vs_xmit.c). */
+/** A path narrower than this carries no tunnel of IPv4 (ip_vs_xmit.c). */
 const MIN_TUNNEL_MTU = 68
 
 /**
@@ -34,10 +36,15 @@ export function routeToDestination(
 ): number {
   const { neighbours } = exit
   if (destination.hopGeneration !== neighbours.generation) {
-    destination.hop = neighbours.hopFor(destination.addressBe)
+    destination.hop =
+      destination.family === 6
+        ? neighbours.hopForIpv6(destination.address.words, 0)
+        : neighbours.hopFor(destination.addressBe)
     destination.hopGeneration = neighbours.generation
   }
   const hop = destination.hop
+  const minimumMtu = destination.family === 6 ? MIN_MTU_IPV6 : MIN_TUNNEL_MTU
+  if (packet.family === 6) return passOnIpv6(exit, packet, hop, extraBytes, minimumMtu)
   const state = neighbours.state[hop]
   // What the client is told comes from the virtual address.
   const virtualBe = packet.destinationBe
@@ -70,7 +77,7 @@ export function routeToDestination(
   const isTunnel = extraBytes > 0
   if (isTunnel || state !== HopState.kernel) decrementTtl(halfs, packet.network)
   const mtu = neighbours.mtu[hop]! - extraBytes
-  if (isTunnel && mtu < MIN_TUNNEL_MTU) {
+  if (isTunnel && mtu < minimumMtu) {
     exit.drop(Reason['too-big'])
     return NO_HOP
   }
@@ -99,6 +106,7 @@ export function routeToClient(
   table: ConnectionTable,
   connection: number,
 ): number {
+  if (packet.family === 6) return routeToClientIpv6(exit, packet, table, connection)
   const { neighbours } = exit
   const cell = connection * LINE_WORDS + W.clientHop
   const cached = table.words[cell]!
