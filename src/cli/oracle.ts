@@ -22,30 +22,37 @@ became of each packet and each ipvsadm command as DIR/NAME.ndjson, or to stdout 
                     (default: the running one if it has IPVS, else a guest)
   --help            this text
 
-This takes root.
+The running kernel takes root, a guest does not.
 `
 
+/** For a wrong command line. */
 function fail(message: string): 2 {
-  process.stderr.write(`uvs oracle: ${message}\n`)
+  process.stderr.write(`uvs oracle: ${message}; uvs oracle --help\n`)
   return 2
 }
 
 export async function main(args: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args,
-    allowPositionals: true,
-    options: {
-      'trace-dir': { type: 'string' },
-      kernel: { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
-    },
-  })
+  let parsed
+  try {
+    parsed = parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        'trace-dir': { type: 'string' },
+        kernel: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    })
+  } catch (error) {
+    return fail((error as Error).message)
+  }
+  const { values, positionals } = parsed
   if (values.help) {
     process.stdout.write(help)
     return 0
   }
   const { kernel, 'trace-dir': directory } = values
-  if (positionals.length === 0) return fail('no scenario; uvs oracle --help')
+  if (positionals.length === 0) return fail('the scenario is missing')
   if (kernel !== undefined && kernel !== 'running' && kernel !== 'guest')
     return fail(`--kernel ${kernel}: there are 'running' and 'guest'`)
   if (directory === undefined && positionals.length > 1)

@@ -1,3 +1,4 @@
+import { getSystemErrorName } from 'node:util'
 import { native } from './native.js'
 
 const SOL_SOCKET = 1
@@ -39,7 +40,9 @@ export class PacketSocket {
     this.lengths[0] = frame.length
     const result = native().writeBatch(this.fd, frame, this.offsets, this.lengths, 0, 1)
     if (result !== 1)
-      throw new Error(`sending ${frame.length} bytes on ${this.interfaceName}: errno ${-result}`)
+      throw new Error(
+        `${this.interfaceName} does not take a frame of ${frame.length} bytes: ${getSystemErrorName(result)}`,
+      )
   }
 
   /** The oldest frame that has not been received yet, undefined when there is none. */
@@ -47,7 +50,8 @@ export class PacketSocket {
     const { fd, region, offsets, lengths, maxLength } = this
     offsets[0] = 0
     const result = native().readBatch(fd, region, offsets, lengths, 1, maxLength)
-    if (result < 0) throw new Error(`receiving on ${this.interfaceName}: errno ${-result}`)
+    if (result < 0)
+      throw new Error(`receiving on ${this.interfaceName}: ${getSystemErrorName(result)}`)
     return result === 1 ? region.slice(0, lengths[0]) : undefined
   }
 

@@ -60,6 +60,7 @@ export interface StartOptions {
 export function startGuest(options: StartOptions): OwnedProcess {
   const unavailable = guestUnavailable(options)
   if (unavailable) throw new Error(`no guest can be started: ${unavailable}`)
+  const { memoryMegabytes = 256 } = options
   return OwnedProcess.start('uvs-guest-', (directory) => {
     mkdirSync(sharedDirectory(directory))
     const init = join(directory, 'init')
@@ -68,7 +69,7 @@ export function startGuest(options: StartOptions): OwnedProcess {
     return {
       program: KERNEL,
       args: [
-        `mem=${options.memoryMegabytes ?? 256}M`,
+        `mem=${memoryMegabytes}M`,
         'rootfstype=hostfs',
         'root=/dev/root',
         'rootflags=/',
@@ -80,7 +81,7 @@ export function startGuest(options: StartOptions): OwnedProcess {
         'quiet',
       ],
       environment: {
-        TMPDIR: memoryDirectory(directory),
+        TMPDIR: memoryDirectory(memoryMegabytes << 20, directory),
         LD_PRELOAD: options.virtualTime ? CLOCK : undefined,
         UVS_GUEST_CHANNEL: String(CHANNEL),
       },
@@ -94,7 +95,7 @@ export function sharedDirectory(directory: string): string {
 }
 
 /** The guest's memory is a file without a name, best where it is never written to a disk. */
-function memoryDirectory(otherwise: string): string {
+function memoryDirectory(bytes: number, otherwise: string): string {
   const candidate = '/dev/shm'
   try {
     const mount = readFileSync('/proc/mounts', 'utf8')
@@ -102,7 +103,8 @@ function memoryDirectory(otherwise: string): string {
       .reverse()
       .find((line) => line.split(' ')[1] === candidate)
     const executable = !mount?.split(' ')[3]!.split(',').includes('noexec')
-    return executable && statfsSync(candidate).type === TMPFS_MAGIC ? candidate : otherwise
+    const { type, bavail, bsize } = statfsSync(candidate)
+    return executable && type === TMPFS_MAGIC && bavail * bsize > bytes ? candidate : otherwise
   } catch {
     return otherwise
   }

@@ -9,6 +9,7 @@ import { ScenarioError, type Event, type Scenario } from '../scenario.js'
 import type { Trace } from '../trace.js'
 import { guestUnavailable, SHARED, sharedDirectory, startGuest } from './guest.js'
 import { jobFile, parseQuestion, resultFile, type Job, type JobResult } from './job.js'
+import { nativeLibrary } from './native-library.js'
 import { OwnedProcess } from './owned-process.js'
 import { jobOf } from './wire-up.js'
 
@@ -29,27 +30,26 @@ const RUN_TIMEOUT_MS = 120_000
 /** `running`: the kernel of this machine, in real time; `guest`: one in a guest, in virtual time. */
 export type OracleKernel = 'running' | 'guest'
 
-/** Whether the kernel of this machine has IPVS, or gets it from its modules. */
-function runningKernelHasIpvs(): boolean {
-  return (
-    existsSync('/proc/net/ip_vs') ||
-    (process.getuid?.() === 0 &&
-      spawnSync('modprobe', ['-q', 'ip_vs'], { stdio: 'ignore' }).status === 0 &&
-      existsSync('/proc/net/ip_vs'))
-  )
+/** Why the kernel of this machine cannot be asked, false when it can. Its module is loaded if it has one. */
+function runningUnavailable(): string | false {
+  if (process.getuid?.() !== 0) return 'to ask the running kernel takes root'
+  const hasIpvs = (): boolean => existsSync('/proc/net/ip_vs')
+  if (!hasIpvs()) spawnSync('modprobe', ['-q', 'ip_vs'], { stdio: 'ignore' })
+  if (!hasIpvs()) return 'the running kernel has no IPVS (module ip_vs)'
+  for (const [path, name] of [
+    ['/usr/sbin/ipvsadm', 'ipvsadm'],
+    ['/usr/sbin/ip', 'iproute2'],
+  ] as const)
+    if (!existsSync(path)) return `${path} is missing: install the package ${name}`
+  return false
 }
 
 /** Why no kernel can be asked here, false when one can. */
 export function oracleUnavailable(kernel?: OracleKernel): string | false {
-  if (kernel === 'guest') return guestUnavailable({ virtualTime: true })
-  if (process.getuid?.() !== 0) return 'network namespaces take root'
-  if (runningKernelHasIpvs())
-    return existsSync('/usr/sbin/ipvsadm')
-      ? false
-      : 'ipvsadm is missing: install the package ipvsadm'
-  return kernel === 'running'
-    ? 'the running kernel has no IPVS (module ip_vs)'
-    : guestUnavailable({ virtualTime: true })
+  const library = nativeLibrary('fork-server')
+  if (!existsSync(library)) return `${library} is missing: run scripts/build-addon`
+  const running = kernel === 'guest' ? 'the guest is asked' : runningUnavailable()
+  return running && kernel !== 'running' ? guestUnavailable({ virtualTime: true }) : running
 }
 
 export interface OracleOptions {
@@ -86,7 +86,10 @@ export class Oracle {
     private readonly directory: string,
     private starting: Promised<Oracle> | undefined,
   ) {
-    createInterface({ input: agent.channel }).on('line', (line) => this.answer(line))
+    createInterface({ input: agent.channel })
+      .on('line', (line) => this.answer(line))
+      // Passed on from the channel, whose end `ended` tells.
+      .on('error', () => {})
     agent.ended.then(
       () => this.fail('it ended'),
       (error: Error) => this.fail(`it could not be started: ${error.message}`),
@@ -98,7 +101,7 @@ export class Oracle {
   static async start(options: OracleOptions = {}): Promise<Oracle> {
     const unavailable = oracleUnavailable(options.kernel)
     if (unavailable) throw new Error(`there is no kernel to ask: ${unavailable}`)
-    const kernel = options.kernel ?? (runningKernelHasIpvs() ? 'running' : 'guest')
+    const kernel = options.kernel ?? (runningUnavailable() ? 'guest' : 'running')
     const agent = kernel === 'guest' ? startInGuest() : startBeside()
     return new Promise(
       (resolve, reject) =>
