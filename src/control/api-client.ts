@@ -38,7 +38,9 @@ export class ApiClient implements Backend {
 
   /** Waits, for some seconds at most, until the configuration's generation is above a number, and returns it. */
   async changes(after: number): Promise<number> {
-    const answer = (await this.json('GET', `/v1/changes?after=${after}`)) as { generation: number }
+    const answer = (await this.json('GET', `/v1/changes?after=${Math.max(0, after)}`)) as {
+      generation: number
+    }
     return answer.generation
   }
 

@@ -176,9 +176,9 @@ async function changes(
   response: ServerResponse,
   query: URLSearchParams,
 ): Promise<void> {
-  const { after = -1 } = numbers(query, ['after'])
-  if (Number.isNaN(after))
-    return send(response, 400, problem('EINVAL', `after=${query.get('after')} is no number`))
+  const after = Number(query.get('after') ?? '0')
+  if (!/^\d+$/.test(query.get('after') ?? '0') || [...query.keys()].some((key) => key !== 'after'))
+    return send(response, 400, problem('EINVAL', '/v1/changes takes after=NUMBER and nothing else'))
   await source.generation.isAbove(after, CHANGES_TIMEOUT_MS)
   send(response, 200, { generation: source.generation.value })
 }
