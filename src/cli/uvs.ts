@@ -59,6 +59,12 @@ ${Object.entries(tools)
 The director itself is uvsd; uvsadm configures it as ipvsadm configures IPVS.
 `
 
+// Whoever reads us may stop reading (`uvs replay … | head`).
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
+
 const [name, ...rest] = process.argv.slice(2)
 if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
   const stream = name === undefined ? process.stderr : process.stdout
