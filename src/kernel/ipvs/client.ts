@@ -1,80 +1,37 @@
 import { createGenericNetlink, type GenericNetlinkSocket } from 'netlink'
 import type {
-  Counters,
   DestinationKey,
   DestinationOptions,
   DestinationStatus,
-  ForwardingMethod,
-  Rates,
   ServiceKey,
   ServiceOptions,
-  ServiceProtocol,
   ServiceStatus,
   Timeouts,
-  TunnelOptions,
 } from '../../core/commands.js'
-import * as ipv4 from '../../wire/ipv4.js'
-import * as ipv6 from '../../wire/ipv6.js'
+import { Attributes, CommandAttribute, FAMILY, IpvsCommand, VERSION } from './attributes.js'
+import { KernelIpvsError } from './errors.js'
 import {
-  attribute,
-  Attributes,
-  CommandAttribute,
-  DaemonAttribute,
-  DaemonState,
-  DestinationAttribute,
-  FAMILY,
-  Forwarding,
-  InfoAttribute,
-  IpvsCommand,
-  nested,
-  ServiceAttribute,
-  ServiceFlag,
-  StatsAttribute,
-  text,
-  TunnelFlag,
-  TunnelType,
-  u16,
-  u16Be,
-  u32,
-  u8,
-  VERSION,
-} from './attributes.js'
+  daemonAttribute,
+  daemonStateAttribute,
+  destinationAttribute,
+  familyOfService,
+  parseDaemon,
+  parseDestination,
+  parseInfo,
+  parseService,
+  parseTimeouts,
+  serviceAttribute,
+  serviceKeyAttribute,
+  timeoutAttributes,
+  type SyncDaemon,
+} from './messages.js'
 
-const AF_INET = 2
-const AF_INET6 = 10
+export { KernelIpvsError } from './errors.js'
+export type { SyncDaemon } from './messages.js'
+
 const NLM_F_DUMP = 0x300
-const ADDRESS_BYTES = 16
 /** Of the socket each way: the kernel sends a listing in parts, as they are read. */
 const BUFFER_BYTES = 1 << 20
-const protocolNumbers: Record<ServiceProtocol, number> = { tcp: 6, udp: 17, sctp: 132 }
-const protocolNames = new Map(
-  Object.entries(protocolNumbers).map(([name, number]) => [number, name as ServiceProtocol]),
-)
-
-/** A sync daemon of the kernel, as `ipvsadm --start-daemon` describes it. */
-export interface SyncDaemon {
-  state: 'master' | 'backup'
-  interface: string
-  syncId: number
-  /** The rest is the kernel's default where it is absent. */
-  maxLength?: number
-  group?: string
-  port?: number
-  ttl?: number
-}
-
-/** The kernel's IPVS refused a request: `code` is its errno, `message` what it means for that request. */
-export class KernelIpvsError extends Error {
-  constructor(
-    readonly code: string,
-    /** What was asked for. */
-    readonly operation: string,
-    options?: ErrorOptions,
-  ) {
-    super(meaningOf(code, operation), options)
-    this.name = 'KernelIpvsError'
-  }
-}
 
 /**
  * The kernel's IPVS over generic netlink, of the network namespace that the process is in. Its types are the
@@ -85,9 +42,12 @@ export class KernelIpvsError extends Error {
  *   for (const service of await kernel.services()) …
  *   kernel.close()
  *
- * Every method throws KernelIpvsError with what the kernel means by its refusal.
+ * Requests may be made without waiting for earlier ones; they are carried out in turn. Every method throws
+ * KernelIpvsError with what the kernel means by its refusal, and RangeError for what is no address.
  */
 export class IpvsClient {
+  private last: Promise<unknown> = Promise.resolve()
+
   private constructor(
     private readonly socket: GenericNetlinkSocket,
     private readonly family: number,
@@ -111,6 +71,7 @@ export class IpvsClient {
     }
   }
 
+  /** Ends the connection; requests under way then have no answer. */
   close(): void {
     this.socket.socket.close()
   }
@@ -118,25 +79,21 @@ export class IpvsClient {
   /** Version of IPVS as `1.2.1`, and buckets in its connection table. */
   async info(): Promise<{ version: string; tableSize: number }> {
     const [answer] = await this.request('get info', IpvsCommand.getInfo, [])
-    const version = answer!.number(InfoAttribute.version)
-    return {
-      version: `${(version >> 16) & 0xff}.${(version >> 8) & 0xff}.${version & 0xff}`,
-      tableSize: answer!.number(InfoAttribute.tableSize),
-    }
+    return parseInfo(answer!)
   }
 
-  /** All services with their destinations, in the kernel's order. */
+  /**
+   * All services with their destinations, in the kernel's order. Services of protocols that ipvsadm cannot
+   * name, which only another program can have made, are left out.
+   */
   async services(): Promise<ServiceStatus[]> {
     const answers = await this.request('list services', IpvsCommand.getService, [], NLM_F_DUMP)
     const services: ServiceStatus[] = []
     for (const answer of answers) {
       const service = parseService(answer.nested(CommandAttribute.service)!)
-      try {
+      // Of one that was deleted meanwhile the kernel lists no destinations.
+      if (service)
         services.push({ ...service, destinations: await this.destinations(service.service) })
-      } catch (error) {
-        // It was deleted meanwhile.
-        if (!(error instanceof KernelIpvsError && error.code === 'ESRCH')) throw error
-      }
     }
     return services
   }
@@ -145,10 +102,10 @@ export class IpvsClient {
   async service(key: ServiceKey): Promise<ServiceStatus | undefined> {
     try {
       const [answer] = await this.request('get service', IpvsCommand.getService, [
-        nested(CommandAttribute.service, serviceKey(key)),
+        serviceKeyAttribute(key),
       ])
       const service = parseService(answer!.nested(CommandAttribute.service)!)
-      return { ...service, destinations: await this.destinations(key) }
+      return service && { ...service, destinations: await this.destinations(key) }
     } catch (error) {
       if (error instanceof KernelIpvsError && error.code === 'ESRCH') return undefined
       throw error
@@ -164,16 +121,15 @@ export class IpvsClient {
   }
 
   async deleteService(key: ServiceKey): Promise<void> {
-    await this.request('delete service', IpvsCommand.deleteService, [
-      nested(CommandAttribute.service, serviceKey(key)),
-    ])
+    await this.request('delete service', IpvsCommand.deleteService, [serviceKeyAttribute(key)])
   }
 
+  /** A service's destinations in the kernel's order; none of a service that is not there. */
   async destinations(key: ServiceKey): Promise<DestinationStatus[]> {
     const answers = await this.request(
       'list destinations',
       IpvsCommand.getDestination,
-      [nested(CommandAttribute.service, serviceKey(key))],
+      [serviceKeyAttribute(key)],
       NLM_F_DUMP,
     )
     return answers.map((answer) =>
@@ -187,7 +143,7 @@ export class IpvsClient {
     options: DestinationOptions,
   ): Promise<void> {
     await this.request('add destination', IpvsCommand.newDestination, [
-      nested(CommandAttribute.service, serviceKey(service)),
+      serviceKeyAttribute(service),
       destinationAttribute(destination, options),
     ])
   }
@@ -198,21 +154,21 @@ export class IpvsClient {
     options: DestinationOptions,
   ): Promise<void> {
     await this.request('edit destination', IpvsCommand.setDestination, [
-      nested(CommandAttribute.service, serviceKey(service)),
+      serviceKeyAttribute(service),
       destinationAttribute(destination, options),
     ])
   }
 
   async deleteDestination(service: ServiceKey, destination: DestinationKey): Promise<void> {
     await this.request('delete destination', IpvsCommand.deleteDestination, [
-      nested(CommandAttribute.service, serviceKey(service)),
+      serviceKeyAttribute(service),
       destinationAttribute(destination),
     ])
   }
 
-  /** Zeroes the counters of one service, or of all. */
+  /** Zeroes the counters of one service and its destinations, or of all. */
   async zero(service?: ServiceKey): Promise<void> {
-    const which = service ? [nested(CommandAttribute.service, serviceKey(service))] : []
+    const which = service ? [serviceKeyAttribute(service)] : []
     await this.request('zero counters', IpvsCommand.zero, which)
   }
 
@@ -223,22 +179,15 @@ export class IpvsClient {
 
   async timeouts(): Promise<Timeouts> {
     const [answer] = await this.request('get timeouts', IpvsCommand.getConfig, [])
-    return {
-      tcp: answer!.number(CommandAttribute.timeoutTcp),
-      tcpFin: answer!.number(CommandAttribute.timeoutTcpFin),
-      udp: answer!.number(CommandAttribute.timeoutUdp),
-    }
+    return parseTimeouts(answer!)
   }
 
   /** In seconds; 0 leaves one as it is. */
-  async setTimeouts({ tcp, tcpFin, udp }: Timeouts): Promise<void> {
-    await this.request('set timeouts', IpvsCommand.setConfig, [
-      u32(CommandAttribute.timeoutTcp, tcp),
-      u32(CommandAttribute.timeoutTcpFin, tcpFin),
-      u32(CommandAttribute.timeoutUdp, udp),
-    ])
+  async setTimeouts(timeouts: Timeouts): Promise<void> {
+    await this.request('set timeouts', IpvsCommand.setConfig, timeoutAttributes(timeouts))
   }
 
+  /** The sync daemons that run: none, a master, a backup, or both. */
   async daemons(): Promise<SyncDaemon[]> {
     const answers = await this.request('list daemons', IpvsCommand.getDaemon, [], NLM_F_DUMP)
     return answers.map((answer) => parseDaemon(answer.nested(CommandAttribute.daemon)!))
@@ -249,29 +198,27 @@ export class IpvsClient {
   }
 
   async stopDaemon(state: SyncDaemon['state']): Promise<void> {
-    await this.request('stop daemon', IpvsCommand.deleteDaemon, [
-      nested(CommandAttribute.daemon, [u32(DaemonAttribute.state, DaemonState[state])]),
-    ])
+    await this.request('stop daemon', IpvsCommand.deleteDaemon, [daemonStateAttribute(state)])
   }
 
-  private async request(
+  /** One after the other: the kernel refuses a second listing on a socket before the first has ended (EBUSY). */
+  private request(
     operation: string,
     command: number,
     attributes: readonly Uint8Array[],
     flags = 0,
   ): Promise<Attributes[]> {
-    try {
-      const [messages] = await this.socket.request(
-        this.family,
-        command,
-        VERSION,
-        Buffer.concat(attributes),
-        { flags },
-      )
-      return messages.map((message) => new Attributes(message.data))
-    } catch (error) {
-      throw refusal(error, operation)
-    }
+    const turn = this.last.then(async () => {
+      try {
+        const body = Buffer.concat(attributes)
+        const [messages] = await this.socket.request(this.family, command, VERSION, body, { flags })
+        return messages.map((message) => new Attributes(message.data))
+      } catch (error) {
+        throw refusal(error, operation)
+      }
+    })
+    this.last = turn.catch(() => {})
+    return turn
   }
 }
 
@@ -290,298 +237,4 @@ function refusal(error: unknown, operation: string): Error {
   const code = /: (E[A-Z0-9]+|\d+)$/.exec((error as Error).message)?.[1]
   if (code === undefined) return error as Error
   return new KernelIpvsError(code, operation, { cause: error })
-}
-
-/** What each errno means depends on the request (net/netfilter/ipvs/ip_vs_ctl.c). */
-const meanings: Record<string, string> = {
-  EPERM: 'the kernel allows it only with CAP_NET_ADMIN: run as root',
-  'find IPVS ENOENT': 'the kernel has no IPVS: modprobe ip_vs',
-  'add service EEXIST': 'there is such a service already',
-  'add service ENOENT': 'the kernel has no such scheduler or persistence engine',
-  'edit service ENOENT': 'the kernel has no such scheduler or persistence engine',
-  'add destination EEXIST': 'the service has such a destination already',
-  'edit destination ENOENT': 'the service has no such destination',
-  'delete destination ENOENT': 'the service has no such destination',
-  'add destination ERANGE': 'a weight or threshold is out of range',
-  'start daemon EEXIST': 'such a sync daemon runs already',
-  'stop daemon ESRCH': 'no such sync daemon runs',
-  'start daemon ENODEV': 'there is no such interface',
-  ESRCH: 'there is no such service',
-  EINVAL: 'the kernel takes no such value',
-  EAFNOSUPPORT: 'the kernel was built without IPVS for this address family',
-  ENOMEM: 'the kernel has no memory left for it',
-}
-
-function meaningOf(code: string, operation: string): string {
-  const meaning = meanings[`${operation} ${code}`] ?? meanings[code]
-  return meaning ? `${operation}: ${meaning} (${code})` : `${operation}: ${code}`
-}
-
-// -- services
-
-const familyOfAddress = (address: string): number => (address.includes(':') ? AF_INET6 : AF_INET)
-
-function familyOfService(key: ServiceKey): number {
-  if ('fwmark' in key) return key.family === 6 ? AF_INET6 : AF_INET
-  return familyOfAddress(key.address)
-}
-
-function serviceKey(key: ServiceKey): Buffer[] {
-  const family = u16(ServiceAttribute.family, familyOfService(key))
-  if ('fwmark' in key) return [family, u32(ServiceAttribute.fwmark, key.fwmark)]
-  return [
-    family,
-    u16(ServiceAttribute.protocol, protocolNumbers[key.protocol]),
-    attribute(ServiceAttribute.address, addressBytes(key.address)),
-    u16Be(ServiceAttribute.port, key.port),
-  ]
-}
-
-function serviceAttribute(key: ServiceKey, options: ServiceOptions): Buffer {
-  const isV6 = familyOfService(key) === AF_INET6
-  const flags = Buffer.alloc(8)
-  flags.writeUInt32LE(flagsOf(options))
-  // The mask: all flags are said.
-  flags.writeUInt32LE(0xffffffff, 4)
-  const prefix = options.persistentPrefixLength
-  return nested(CommandAttribute.service, [
-    ...serviceKey(key),
-    text(ServiceAttribute.scheduler, options.scheduler),
-    ...(options.persistenceEngine
-      ? [text(ServiceAttribute.persistenceEngine, options.persistenceEngine)]
-      : []),
-    attribute(ServiceAttribute.flags, flags),
-    u32(ServiceAttribute.timeout, options.persistentTimeoutSeconds),
-    // IPv4's netmask is an address, IPv6's a prefix length.
-    u32(ServiceAttribute.netmask, isV6 ? prefix : ipv4.netmaskBe(prefix)),
-  ])
-}
-
-/** The flags of some schedulers have names. */
-const schedulerFlagNames: Record<string, readonly string[]> = {
-  sh: ['sh-fallback', 'sh-port'],
-  mh: ['mh-fallback', 'mh-port'],
-}
-const schedulerFlagBits = [
-  ServiceFlag.scheduler1,
-  ServiceFlag.scheduler2,
-  ServiceFlag.scheduler3,
-] as const
-
-function flagsOf(options: ServiceOptions): number {
-  let flags = 0
-  if (options.persistentTimeoutSeconds > 0) flags |= ServiceFlag.persistent
-  if (options.onePacket) flags |= ServiceFlag.onePacket
-  const names = schedulerFlagNames[options.scheduler] ?? []
-  schedulerFlagBits.forEach((bit, i) => {
-    const { schedulerFlags } = options
-    if (schedulerFlags.includes(names[i] ?? '') || schedulerFlags.includes(`flag-${i + 1}`))
-      flags |= bit
-  })
-  return flags
-}
-
-function parseService(attributes: Attributes): Omit<ServiceStatus, 'destinations'> {
-  const family = attributes.number(ServiceAttribute.family)
-  const isV6 = family === AF_INET6
-  const scheduler = attributes.text(ServiceAttribute.scheduler)
-  const flags = attributes.bytes(ServiceAttribute.flags)?.readUInt32LE() ?? 0
-  const engine = attributes.text(ServiceAttribute.persistenceEngine)
-  const names = schedulerFlagNames[scheduler] ?? []
-  const netmask = attributes.number(ServiceAttribute.netmask)
-  const isPersistent = (flags & ServiceFlag.persistent) !== 0
-  return {
-    service: attributes.has(ServiceAttribute.fwmark)
-      ? { fwmark: attributes.number(ServiceAttribute.fwmark), family: isV6 ? 6 : 4 }
-      : {
-          protocol: protocolNames.get(attributes.number(ServiceAttribute.protocol)) ?? 'tcp',
-          address: addressText(attributes.bytes(ServiceAttribute.address)!, family),
-          port: attributes.numberBe(ServiceAttribute.port),
-        },
-    options: {
-      scheduler,
-      schedulerFlags: schedulerFlagBits.flatMap((bit, i) =>
-        (flags & bit) !== 0 ? [names[i] ?? `flag-${i + 1}`] : [],
-      ),
-      persistentTimeoutSeconds: isPersistent ? attributes.number(ServiceAttribute.timeout) : 0,
-      persistentPrefixLength: isV6 ? netmask : bitsIn(netmask),
-      onePacket: (flags & ServiceFlag.onePacket) !== 0,
-      ...(engine !== '' && { persistenceEngine: engine }),
-    },
-    ...parseStats(attributes, ServiceAttribute),
-  }
-}
-
-// -- destinations
-
-const forwardingNumbers: Record<ForwardingMethod, number> = {
-  masquerade: Forwarding.masquerade,
-  tunnel: Forwarding.tunnel,
-  'direct-route': Forwarding.directRoute,
-}
-
-function destinationAttribute(key: DestinationKey, options?: DestinationOptions): Buffer {
-  const identity = [
-    u16(DestinationAttribute.family, familyOfAddress(key.address)),
-    attribute(DestinationAttribute.address, addressBytes(key.address)),
-    u16Be(DestinationAttribute.port, key.port),
-  ]
-  if (!options) return nested(CommandAttribute.destination, identity)
-  return nested(CommandAttribute.destination, [
-    ...identity,
-    u32(DestinationAttribute.forwarding, forwardingNumbers[options.forwarding]),
-    u32(DestinationAttribute.weight, options.weight),
-    u32(DestinationAttribute.upperThreshold, options.upperThreshold),
-    u32(DestinationAttribute.lowerThreshold, options.lowerThreshold),
-    ...tunnelAttributes(options),
-  ])
-}
-
-const checksumFlags = {
-  none: TunnelFlag.noChecksum,
-  full: TunnelFlag.checksum,
-  remote: TunnelFlag.remoteChecksum,
-} as const
-
-function tunnelAttributes({ forwarding, tunnel }: DestinationOptions): Buffer[] {
-  if (forwarding !== 'tunnel' || !tunnel) return []
-  return [
-    u8(DestinationAttribute.tunnelType, TunnelType[tunnel.type]),
-    u16Be(DestinationAttribute.tunnelPort, tunnel.port),
-    u16(DestinationAttribute.tunnelFlags, checksumFlags[tunnel.checksum]),
-  ]
-}
-
-function parseDestination(attributes: Attributes, serviceFamily: number): DestinationStatus {
-  const number = (type: number): number => attributes.number(type)
-  const family = number(DestinationAttribute.family) || serviceFamily
-  const method = number(DestinationAttribute.forwarding) & Forwarding.mask
-  const upperThreshold = number(DestinationAttribute.upperThreshold)
-  const forwarding: ForwardingMethod =
-    method === Forwarding.tunnel
-      ? 'tunnel'
-      : method === Forwarding.directRoute
-        ? 'direct-route'
-        : 'masquerade'
-  return {
-    address: addressText(attributes.bytes(DestinationAttribute.address)!, family),
-    port: attributes.numberBe(DestinationAttribute.port),
-    forwarding,
-    // The kernel's weight is signed, though it takes none below 0.
-    weight: number(DestinationAttribute.weight) | 0,
-    upperThreshold,
-    lowerThreshold: number(DestinationAttribute.lowerThreshold),
-    ...(forwarding === 'tunnel' && { tunnel: parseTunnel(attributes) }),
-    activeConnections: number(DestinationAttribute.activeConnections),
-    inactiveConnections: number(DestinationAttribute.inactiveConnections),
-    persistentConnections: number(DestinationAttribute.persistentConnections),
-    // The kernel does not tell.
-    overloaded: false,
-    ...parseStats(attributes, DestinationAttribute),
-  }
-}
-
-function parseTunnel(attributes: Attributes): TunnelOptions {
-  const type = attributes.number(DestinationAttribute.tunnelType)
-  const flags = attributes.number(DestinationAttribute.tunnelFlags)
-  return {
-    type: type === TunnelType.gue ? 'gue' : type === TunnelType.gre ? 'gre' : 'ipip',
-    port: attributes.numberBe(DestinationAttribute.tunnelPort),
-    checksum:
-      (flags & TunnelFlag.remoteChecksum) !== 0
-        ? 'remote'
-        : (flags & TunnelFlag.checksum) !== 0
-          ? 'full'
-          : 'none',
-  }
-}
-
-// -- counters
-
-function parseStats(
-  attributes: Attributes,
-  names: { stats: number; stats64: number },
-): { counters: Counters; rates: Rates } {
-  // Kernels before 4.1 have 32-bit counters only.
-  const stats =
-    attributes.nested(names.stats64) ??
-    attributes.nested(names.stats) ??
-    new Attributes(Buffer.alloc(0))
-  const number = (name: keyof typeof StatsAttribute): number => stats.number(StatsAttribute[name])
-  return {
-    counters: {
-      connections: number('connections'),
-      inPackets: number('inPackets'),
-      outPackets: number('outPackets'),
-      inBytes: number('inBytes'),
-      outBytes: number('outBytes'),
-    },
-    rates: {
-      connectionsPerSecond: number('connectionsPerSecond'),
-      inPacketsPerSecond: number('inPacketsPerSecond'),
-      outPacketsPerSecond: number('outPacketsPerSecond'),
-      inBytesPerSecond: number('inBytesPerSecond'),
-      outBytesPerSecond: number('outBytesPerSecond'),
-    },
-  }
-}
-
-// -- daemons
-
-function daemonAttribute(daemon: SyncDaemon): Buffer {
-  const { maxLength, group, port, ttl } = daemon
-  return nested(CommandAttribute.daemon, [
-    u32(DaemonAttribute.state, DaemonState[daemon.state]),
-    text(DaemonAttribute.interface, daemon.interface),
-    u32(DaemonAttribute.syncId, daemon.syncId),
-    ...(maxLength !== undefined ? [u16(DaemonAttribute.maxLength, maxLength)] : []),
-    ...(group === undefined
-      ? []
-      : [
-          group.includes(':')
-            ? attribute(DaemonAttribute.group6, addressBytes(group))
-            : attribute(DaemonAttribute.group, addressBytes(group).subarray(0, 4)),
-        ]),
-    ...(port !== undefined ? [u16(DaemonAttribute.port, port)] : []),
-    ...(ttl !== undefined ? [u8(DaemonAttribute.ttl, ttl)] : []),
-  ])
-}
-
-function parseDaemon(attributes: Attributes): SyncDaemon {
-  const group6 = attributes.bytes(DaemonAttribute.group6)
-  const group = attributes.bytes(DaemonAttribute.group)
-  return {
-    state: attributes.number(DaemonAttribute.state) === DaemonState.backup ? 'backup' : 'master',
-    interface: attributes.text(DaemonAttribute.interface),
-    syncId: attributes.number(DaemonAttribute.syncId),
-    maxLength: attributes.number(DaemonAttribute.maxLength),
-    ...(group6
-      ? { group: addressText(group6, AF_INET6) }
-      : group
-        ? { group: addressText(group, AF_INET) }
-        : {}),
-    port: attributes.number(DaemonAttribute.port),
-    ttl: attributes.number(DaemonAttribute.ttl),
-  }
-}
-
-// -- addresses: 16 bytes in network order, of which IPv4 takes the first four
-
-function addressBytes(address: string): Buffer {
-  const bytes = Buffer.alloc(ADDRESS_BYTES)
-  if (familyOfAddress(address) === AF_INET6)
-    ipv6.parseAddress(address)!.forEach((word, i) => bytes.writeInt32LE(word, 4 * i))
-  else bytes.writeInt32LE(ipv4.parseAddress(address)!)
-  return bytes
-}
-
-function addressText(bytes: Buffer, family: number): string {
-  if (family === AF_INET) return ipv4.formatAddress(bytes.readInt32LE())
-  return ipv6.formatAddress(Int32Array.from([0, 4, 8, 12], (at) => bytes.readInt32LE(at)))
-}
-
-function bitsIn(mask: number): number {
-  let bits = 0
-  for (let rest = mask >>> 0; rest !== 0; rest >>>= 1) bits += rest & 1
-  return bits
 }
