@@ -3,7 +3,7 @@ import { HopState, type Neighbours } from '../port/neighbours.js'
 import { LinkLayer, type PacketPort } from '../port/packet-port.js'
 import { JIFFIES_PER_SECOND, type Clock } from '../port/clock.js'
 import * as ethernet from '../wire/ethernet.js'
-import { fragmentIpv4 } from './fragment.js'
+import { fragmentIpv4, fragmentIpv6 } from './fragment.js'
 import type { Director } from './director.js'
 import { NeighbourQueue } from './neighbour-queue.js'
 import { Reason, Verdict } from './verdict.js'
@@ -186,15 +186,19 @@ export class DataPlane {
     }
   }
 
-  /** A packet longer than the path takes, without DF (the director has answered those with it): RFC 791 fragments. */
+  /** A packet longer than the path takes that may be cut (the director has answered the others). */
   private sendFragments(hop: number, offset: number, length: number): void {
-    const pieces = this.fragments
+    const { pool, director, fragments: pieces } = this
+    const mtu = this.neighbours.mtu[hop]!
     pieces.count = 0
-    if (!fragmentIpv4(this.pool, offset, length, this.neighbours.mtu[hop]!, pieces))
-      return this.drop(offset, Reason['no-frame'])
+    const isCut =
+      pool.bytes[offset]! >>> 4 === 6
+        ? fragmentIpv6(pool, offset, length, mtu, director.fragmentIdentification(), pieces)
+        : fragmentIpv4(pool, offset, length, mtu, pieces)
+    if (!isCut) return this.drop(offset, Reason['no-frame'])
     for (let i = 0; i < pieces.count; i++)
       this.sendToNeighbour(hop, pieces.offsets[i]!, pieces.lengths[i]!)
-    this.pool.give(offset)
+    pool.give(offset)
   }
 
   /** Puts a link-layer header in front; the neighbour's address is three halfs of `macs` from `index`. */

@@ -7,7 +7,6 @@ import { Icmpv6Type, UnreachableCode as UnreachableCodeIpv6 } from '../wire/icmp
 import * as ipv4 from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import * as sctp from '../wire/sctp.js'
-import * as tcp from '../wire/tcp.js'
 import type { Command, Reply } from './commands.js'
 import { Configuration } from './configuration.js'
 import { B, ConnectionFlag, LINE_BYTES, LINE_WORDS, W } from './connection.js'
@@ -98,6 +97,7 @@ export class Director {
   private readonly icmp: RelatedIcmp
   private readonly icmpv6: RelatedIcmpv6
   private readonly packet: Packet
+  private readonly random: Random
   private now: number
 
   constructor(options: DirectorOptions) {
@@ -110,6 +110,7 @@ export class Director {
     this.words = pool.words
     this.halfs = pool.halfs
     this.packet = new Packet(pool.words)
+    this.random = random
     this.table = new ConnectionTable(
       options.table.region ?? new ArrayBuffer(ConnectionTable.bytesFor(maxConnections)),
       { maxConnections, seed },
@@ -219,6 +220,11 @@ export class Director {
    */
   execute<C extends Command>(command: C): Reply<C> {
     return this.configuration.execute(command)
+  }
+
+  /** Identification of the fragments that an IPv6 packet is cut into: at random, as the kernel's. */
+  fragmentIdentification(): number {
+    return this.random.next()
   }
 
   /** Counts a packet that ended outside of the director, under one of verdict.ts's reasons. */
@@ -468,8 +474,7 @@ export class Director {
     const { packet, settings } = this
     switch (packet.protocol) {
       case ipv4.IpProtocol.tcp:
-        if ((packet.event & tcp.TcpFlag.rst) !== 0) return false
-        return packet.isOpening || settings.sloppyTcp !== 0
+        return !packet.isReset && (packet.isOpening || settings.sloppyTcp !== 0)
       case ipv4.IpProtocol.sctp: {
         if (packet.isOpening) return true
         const type = this.bytes[packet.transport + sctp.FIRST_CHUNK]

@@ -1,6 +1,7 @@
 import type { FrameBatch, FramePool } from '../port/frame-pool.js'
 import { IP_HEADROOM } from '../port/frame-pool.js'
 import * as ipv4 from '../wire/ipv4.js'
+import * as ipv6 from '../wire/ipv6.js'
 
 const MORE_FRAGMENTS = 0x2000
 
@@ -45,4 +46,86 @@ export function fragmentIpv4(
     into.push(start, total)
   }
   return true
+}
+
+/** Bytes of an IPv6 fragment header. */
+const FRAGMENT_HEADER_BYTES = 8
+
+/**
+ * The same for an IPv6 packet (RFC 8200, section 4.5, as ip6_fragment of net/ipv6/ip6_output.c does it): headers
+ * that are looked at on the way stay in front of every fragment header.
+ *
+ * @param identification 32 bits that tell this packet's fragments from others
+ */
+export function fragmentIpv6(
+  pool: FramePool,
+  offset: number,
+  length: number,
+  mtu: number,
+  identification: number,
+  into: FrameBatch,
+): boolean {
+  const { bytes } = pool
+  const nextHeaderAt = lastHeaderOnTheWay(bytes, offset, length)
+  const headerBytes = headerEnd(bytes, offset, nextHeaderAt)
+  const payloadBytes = length - headerBytes
+  const pieceBytes = (mtu - headerBytes - FRAGMENT_HEADER_BYTES) & ~7
+  if (pieceBytes <= 0) return false
+  const pieces = Math.ceil(payloadBytes / pieceBytes)
+  if (pieces > pool.available || pieces > into.capacity - into.count) return false
+  const next = bytes[offset + nextHeaderAt]!
+  for (let done = 0; done < payloadBytes; done += pieceBytes) {
+    const isLast = done + pieceBytes >= payloadBytes
+    const size = isLast ? payloadBytes - done : pieceBytes
+    const start = pool.take() + IP_HEADROOM
+    const header = start + headerBytes
+    const from = offset + headerBytes + done
+    bytes.copyWithin(start, offset, offset + headerBytes)
+    bytes.copyWithin(header + FRAGMENT_HEADER_BYTES, from, from + size)
+    const total = headerBytes + FRAGMENT_HEADER_BYTES + size
+    ipv6.writeTotalLength(bytes, start, total)
+    bytes[start + nextHeaderAt] = ipv6.NextHeader.fragment
+    writeFragmentHeader(bytes, header, next, done | (isLast ? 0 : 1), identification)
+    into.push(start, total)
+  }
+  return true
+}
+
+function writeFragmentHeader(
+  bytes: Uint8Array,
+  at: number,
+  next: number,
+  field: number,
+  identification: number,
+): void {
+  bytes[at] = next
+  bytes[at + 1] = 0
+  bytes[at + 2] = field >> 8
+  bytes[at + 3] = field
+  for (let i = 0; i < 4; i++) bytes[at + 4 + i] = identification >>> (24 - 8 * i)
+}
+
+/**
+ * Where, from the IPv6 header on, the last next-header field stands of those before what may be cut
+ * (ip6_find_1stfragopt): hop-by-hop options, routing headers, and destination options up to them.
+ */
+function lastHeaderOnTheWay(bytes: Uint8Array, offset: number, length: number): number {
+  const { hopByHop, routing, destinationOptions } = ipv6.NextHeader
+  let field: number = ipv6.NEXT_HEADER
+  let wasRouted = false
+  for (let at: number = ipv6.HEADER_BYTES; at + 2 <= length;) {
+    const next = bytes[offset + field]!
+    if (next === routing) wasRouted = true
+    else if (next !== hopByHop && (next !== destinationOptions || wasRouted)) return field
+    field = at
+    at = headerEnd(bytes, offset, field)
+  }
+  return field
+}
+
+/** Where, from the IPv6 header on, the header ends that has its next-header field there. */
+function headerEnd(bytes: Uint8Array, offset: number, field: number): number {
+  return field === ipv6.NEXT_HEADER
+    ? ipv6.HEADER_BYTES
+    : field + ((bytes[offset + field + 1]! + 1) << 3)
 }

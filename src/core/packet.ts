@@ -41,6 +41,8 @@ export class Packet {
   event = 0
   /** A TCP packet with SYN, or an SCTP packet with INIT. */
   isOpening = false
+  /** A TCP packet with RST. */
+  isReset = false
   /** Where the addresses are: the index of their first word in the pool's memory. */
   sourceAt = 0
   destinationAt = 0
@@ -75,19 +77,24 @@ export const PORTS_BYTES = 4
 
 /**
  * Notes what the director has to know of a packet's transport header. As in the kernel, nothing of it is
- * checked but that it is there.
+ * checked but that it is there. And what moves a connection to another state is looked for right behind the
+ * IPv6 header, even where extension headers are (tcp_state_transition, set_sctp_state).
  *
  * @returns false for protocols that have no services
  */
 export function readTransport(bytes: Uint8Array, packet: Packet): boolean {
   const { transport } = packet
   const available = (packet.transportBytes = packet.totalBytes - packet.headerBytes)
+  const stateAt = packet.family === 6 ? packet.network + ipv6.HEADER_BYTES : transport
+  const stateBytes = available + transport - stateAt
   switch (packet.protocol) {
     case IpProtocol.tcp: {
       const isWhole = available >= tcp.MIN_HEADER_BYTES
       packet.hasHeader = packet.mayBegin = isWhole
-      packet.event = isWhole ? tcp.flags(bytes, transport) : NO_EVENT
-      packet.isOpening = isWhole && (packet.event & tcp.TcpFlag.syn) !== 0
+      const flags = isWhole ? tcp.flags(bytes, transport) : 0
+      packet.isOpening = (flags & tcp.TcpFlag.syn) !== 0
+      packet.isReset = (flags & tcp.TcpFlag.rst) !== 0
+      packet.event = stateBytes >= tcp.MIN_HEADER_BYTES ? tcp.flags(bytes, stateAt) : NO_EVENT
       return true
     }
     case IpProtocol.udp:
@@ -98,7 +105,7 @@ export function readTransport(bytes: Uint8Array, packet: Packet): boolean {
       const first = sctp.firstChunk(bytes, transport, available)
       packet.hasHeader = available >= sctp.HEADER_BYTES
       packet.mayBegin = first >= 0
-      packet.event = sctp.decidingChunk(bytes, transport, available)
+      packet.event = sctp.decidingChunk(bytes, stateAt, stateBytes)
       packet.isOpening = first === sctp.ChunkType.init
       return true
     }

@@ -1,4 +1,5 @@
 import { NO_HOP } from '../port/neighbours.js'
+import { fold, sumRange } from '../wire/checksum.js'
 import * as icmpv6 from '../wire/icmpv6.js'
 import { IpProtocol } from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
@@ -54,6 +55,7 @@ export class RelatedIcmpv6 {
     const turned = turnedPorts(words[ports >> 2]!)
     const answered = table.findReplyIpv6(protocol, words, quotedDestination, quotedSource, turned)
     if (answered !== 0 && isMasqueraded(table.words, answered)) {
+      if (!this.passesForKernel(packet)) return exit.drop(Reason['bad-transport-checksum'])
       const hop = routeToClient(exit, packet, table, answered)
       if (hop === NO_HOP) return exit.verdict
       table.copyVirtualIpv6(answered, this.virtual)
@@ -92,6 +94,16 @@ export class RelatedIcmpv6 {
     halfs[ports >> 1] = table.halfs[requested * LINE_HALFS + H.destinationPortBe]!
     this.writeChecksum(packet)
     return forwardLocally(exit, packet, hop)
+  }
+
+  /**
+   * The kernel sums up what follows the IPv6 header without the pseudo-header that belongs to it, and drops the
+   * error of a real server when that is not right: unless the device has checked the packet, practically all.
+   */
+  private passesForKernel(packet: Packet): boolean {
+    const { halfs, bytes } = this.exit.pool
+    const length = packet.totalBytes - ipv6.HEADER_BYTES
+    return fold(sumRange(halfs, bytes, packet.network + ipv6.HEADER_BYTES, length)) === 0xffff
   }
 
   /** Computes the error's checksum, whatever it was before. */

@@ -3,6 +3,7 @@ import {
   decodePacket,
   guePacket,
   hasRightChecksum,
+  hexOf,
   isIcmpError,
   onesSum,
   Protocol,
@@ -24,6 +25,7 @@ import type {
  * - what the kernel draws at random in packets that the director itself originates (a tunnel's outer header,
  *   an ICMP error): the IPv4 identification where DF is clear, and with it the header checksum, which must be
  *   right; the flow label of an ICMPv6 error; the UDP source port of Generic UDP Encapsulation
+ * - the identification of IPv6 fragments that the director cuts, of which it has put none but its own there
  * - the order of services and of connections in listings, which in the kernel depends on where its data
  *   structures lie in memory
  * - a second more or less in what is left of a connection's time
@@ -182,6 +184,8 @@ function withoutRandom(
   sent: Uint8Array,
   ids: Map<string, number>,
 ): Uint8Array {
+  const cut = fragmentHeaderIpv6(sent)
+  if (cut !== undefined) return withoutIdentificationIpv6(received, sent, cut, ids)
   if (!isOriginated(received, sent, ids)) return sent
   const copy = sent.slice()
   if (copy[0]! >> 4 === 6) {
@@ -202,6 +206,43 @@ function withoutRandom(
     if (right) copy[10] = copy[11] = 0
   }
   return maskGuePort(copy, headerBytes)
+}
+
+/** Where the fragment header of an IPv6 packet is, undefined when it has none. */
+function fragmentHeaderIpv6(packet: Uint8Array): number | undefined {
+  if (packet.length < 40 || packet[0]! >> 4 !== 6) return undefined
+  const passedOver: readonly number[] = [
+    Protocol.hopByHop,
+    Protocol.routing,
+    Protocol.destinationOptions,
+  ]
+  let next = packet[6]!
+  let at = 40
+  while (passedOver.includes(next) && at + 2 <= packet.length) {
+    const length = (packet[at + 1]! + 1) * 8
+    next = packet[at]!
+    at += length
+  }
+  return next === Protocol.fragment && at + 8 <= packet.length ? at : undefined
+}
+
+/** A fragment with its identification replaced by its order of appearance, unless it is the received one's. */
+function withoutIdentificationIpv6(
+  received: Uint8Array,
+  sent: Uint8Array,
+  header: number,
+  ids: Map<string, number>,
+): Uint8Array {
+  const identification = (packet: Uint8Array, at: number): string =>
+    hexOf(packet.subarray(at + 4, at + 8))
+  const key = identification(sent, header)
+  const before = fragmentHeaderIpv6(received)
+  if (before !== undefined && identification(received, before) === key) return sent
+  const id = ids.get(key) ?? ids.size + 1
+  ids.set(key, id)
+  const copy = sent.slice()
+  copy.set([0, 0, id >> 8, id & 0xff], header + 4)
+  return copy
 }
 
 /**

@@ -6,8 +6,8 @@
  * added before they are folded.
  *
  * In TCP and ICMP a checksum is always there. In UDP, 0 means that the sender computed none (RFC 768; in IPv6
- * it ought to be there, but IPVS treats it alike): it stays 0 whatever is rewritten, and a computed 0 is sent
- * as 0xffff, which is the same number in one's complement.
+ * it ought to be there, but IPVS treats it alike), and a computed 0 is sent as 0xffff, which is the same number
+ * in one's complement.
  */
 
 /**
@@ -144,11 +144,9 @@ export function update(checksumBe: number, delta: number): number {
   return fold((checksumBe ^ 0xffff) + delta) ^ 0xffff
 }
 
-/** The same for UDP: none stays none, and 0 is written as 0xffff. */
+/** The same for UDP, where there is a checksum: 0 is written as 0xffff. */
 export function updateUdp(checksumBe: number, delta: number): number {
-  if (checksumBe === 0) return 0
-  const updated = update(checksumBe, delta)
-  return updated === 0 ? 0xffff : updated
+  return update(checksumBe, delta) || 0xffff
 }
 
 /** The checksum after a 16-bit word has been replaced. */

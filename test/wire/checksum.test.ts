@@ -73,9 +73,7 @@ t.test('incremental equals full', async () => {
   )
 })
 
-t.test('UDP: none stays none, zero is written as 0xffff', async (t) => {
-  const delta = checksum.delta32(1, 2)
-  t.equal(checksum.updateUdp(0, delta), 0)
+t.test('UDP: zero is written as 0xffff', async (t) => {
   t.equal(checksum.updateUdp(be(0xdd2f), checksum.delta16(be(0x5555), be(0x3285))), 0xffff)
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 0xffff }), fc.integer(), fc.integer(), (sum, a, b) => {

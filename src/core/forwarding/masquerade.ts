@@ -1,6 +1,16 @@
 import { NO_HOP } from '../../port/neighbours.js'
 import type { FramePool } from '../../port/frame-pool.js'
-import { delta16, delta32, deltaAddressIpv6, update, updateUdp } from '../../wire/checksum.js'
+import {
+  delta16,
+  delta32,
+  deltaAddressIpv6,
+  finish,
+  sumPseudoHeader,
+  sumPseudoHeaderIpv6,
+  sumRange,
+  update,
+  updateUdp,
+} from '../../wire/checksum.js'
 import * as ipv4 from '../../wire/ipv4.js'
 import { copyAddress } from '../../wire/ipv6.js'
 import * as sctp from '../../wire/sctp.js'
@@ -19,7 +29,7 @@ import { routeToDestination } from './route.js'
  * (ip_vs_nat_xmit); a reply gets the virtual ones in place of the real server's (handle_response of
  * ip_vs_core.c). Checksums are updated, not computed anew, so a packet that was damaged stays recognisably
  * damaged; SCTP's CRC-32c, which does not cover the addresses, is computed anew if the port changes and else
- * left alone. A UDP datagram without a checksum stays without. A packet whose header is cut short ends here.
+ * left alone. A UDP datagram without a checksum gets one. A packet whose header is cut short ends here.
  */
 export function masqueradeRequest(
   exit: Exit,
@@ -122,11 +132,25 @@ function rewriteTransport(
     }
     case ipv4.IpProtocol.udp: {
       const checksumAt = (packet.transport + udp.CHECKSUM) >> 1
-      halfs[checksumAt] = updateUdp(halfs[checksumAt]!, addressDelta + delta16(beforeBe, portBe))
+      const checksumBe = halfs[checksumAt]!
+      if (checksumBe === 0) writeUdpChecksum(pool, packet)
+      else halfs[checksumAt] = updateUdp(checksumBe, addressDelta + delta16(beforeBe, portBe))
       break
     }
     default:
       if (beforeBe !== portBe)
         sctp.writeChecksum(words, pool.bytes, packet.transport, packet.transportBytes)
   }
+}
+
+/** Gives a datagram a checksum that has none. */
+function writeUdpChecksum(pool: FramePool, packet: Packet): void {
+  const { words, halfs, bytes } = pool
+  const { protocol, transport, transportBytes, sourceAt, destinationAt } = packet
+  const pseudo =
+    packet.family === 6
+      ? sumPseudoHeaderIpv6(words, sourceAt, destinationAt, protocol, transportBytes)
+      : sumPseudoHeader(protocol, words[sourceAt]!, words[destinationAt]!, transportBytes)
+  const sum = pseudo + sumRange(halfs, bytes, transport, transportBytes)
+  halfs[(transport + udp.CHECKSUM) >> 1] = finish(sum) || 0xffff
 }
