@@ -148,7 +148,15 @@ export class Director {
     )
     this.traffic = new Traffic(this.connections, this.counters)
     const limiter = new IcmpLimiter(this.settings, now)
-    this.exit = new Exit(pool, neighbours, this.settings, this.counters, limiter, random)
+    this.exit = new Exit(
+      pool,
+      neighbours,
+      this.settings,
+      this.counters,
+      limiter,
+      random,
+      ({ family, words, destinationAt }) => this.services.hasAddress(family, words, destinationAt),
+    )
     this.exit.now = now
     this.icmp = new RelatedIcmp(this.exit, this.connections, this.traffic)
     this.icmpv6 = new RelatedIcmpv6(this.exit, this.connections, this.traffic)

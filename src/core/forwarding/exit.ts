@@ -41,6 +41,8 @@ export class Exit {
     private readonly counters: CounterRegion,
     private readonly icmpLimiter: IcmpLimiter,
     random: Random,
+    /** Whether a service has the address that the packet is for. */
+    private readonly isForVirtual: (packet: Packet) => boolean,
   ) {
     this.identification = random.next() & 0xffff
   }
@@ -69,7 +71,8 @@ export class Exit {
    * limits allow: the answer takes the packet's place. Counted under the reason in any case.
    *
    * @param restBe second word of the ICMP header
-   * @param sourceBe the director's address in the answer, 0 for the one that the way back suggests
+   * @param sourceBe the address that the answer comes from: that which the packet is for, or 0 for the one that
+   *   the way back suggests. If it is not the director's, as with a marked packet, nothing can be sent
    */
   answer(
     packet: Packet,
@@ -82,6 +85,7 @@ export class Exit {
     const { words, halfs, bytes } = this.pool
     this.drop(reason)
     if (!mayAnswer(words, halfs, bytes, packet.network)) return this.verdict
+    if (sourceBe !== 0 && !this.isOwn(packet, sourceBe)) return this.verdict
     return this.sendError(packet.network, packet.totalBytes, type, code, restBe, sourceBe)
   }
 
@@ -118,6 +122,13 @@ export class Exit {
       isOwn ? packet.destinationAt : 4 * hop,
     )
     return this.forward(network - icmpv6.ERROR_HEADER_BYTES, length, hop)
+  }
+
+  private isOwn(packet: Packet, addressBe: number): boolean {
+    const { neighbours } = this
+    return (
+      this.isForVirtual(packet) || neighbours.state[neighbours.hopFor(addressBe)] === HopState.local
+    )
   }
 
   /** Makes an ICMP error of the packet at `offset` of which `available` bytes are there. */

@@ -20,7 +20,7 @@ const MODULES = [
   ...['rr', 'wrr', 'lc', 'wlc', 'lblc', 'lblcr', 'dh', 'sh', 'sed', 'nq', 'fo', 'ovf', 'mh'].map(
     (name) => `ip_vs_${name}`,
   ),
-  ...['ip_vs_ftp', 'ip_vs_pe_sip', 'veth', 'ipip', 'ip6_tunnel', 'sit', 'ip_gre', 'fou'],
+  ...['ip_vs_pe_sip', 'veth', 'ipip', 'ip6_tunnel', 'sit', 'ip_gre', 'fou'],
 ]
 const MEMORY_MEGABYTES = 512
 /** Of the host's time. */
