@@ -30,26 +30,52 @@ const TCP_HEADER_BYTES = 20
 const UDP_HEADER_BYTES = 8
 const DONT_FRAGMENT = 0x4000
 const WINDOW = 65535
+/** Of a packet whose directive says none. */
+export const DEFAULT_TTL = 64
 const LONGEST = 65535
 
-const tcpFlags = { F: 0x01, S: 0x02, R: 0x04, P: 0x08, A: 0x10, U: 0x20 } as const
+/** Bits of the flags, in the order in which people name them: SA, FA, PA. */
+export const tcpFlags = { S: 0x02, F: 0x01, R: 0x04, P: 0x08, A: 0x10, U: 0x20 } as const
 export type TcpFlagName = keyof typeof tcpFlags
 export const tcpFlagNames = Object.keys(tcpFlags) as TcpFlagName[]
 
-/** Chunks by their names in a scenario: type, and how many bytes follow the chunk's header at least. */
+/** Initiate tag 1, a window of 65535 bytes, one stream each way, TSN 0. */
+const INIT_VALUE = [0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 0]
+/** The parameter that an INIT ACK must have. */
+const STATE_COOKIE = [0, 7, 0, 8, 0, 0, 0, 0]
+/** The whole of a user message in one chunk. */
+const WHOLE_MESSAGE = 0x03
+
+interface SctpChunk {
+  readonly type: number
+  readonly flags: number
+  /** What its kind must have behind the chunk's header (RFC 9260); the payload follows. */
+  readonly value: readonly number[]
+}
+
+const chunk = (type: number, value: readonly number[] = [], flags = 0): SctpChunk => ({
+  type,
+  flags,
+  value,
+})
+
+/** Chunks by their names in a scenario. */
 export const sctpChunks = {
-  INIT: { type: sctp.ChunkType.init, valueBytes: 16 },
-  INIT_ACK: { type: sctp.ChunkType.initAck, valueBytes: 16 },
-  COOKIE_ECHO: { type: sctp.ChunkType.cookieEcho, valueBytes: 0 },
-  COOKIE_ACK: { type: sctp.ChunkType.cookieAck, valueBytes: 0 },
-  DATA: { type: sctp.ChunkType.data, valueBytes: 12 },
-  SACK: { type: sctp.ChunkType.sack, valueBytes: 12 },
-  SHUTDOWN: { type: sctp.ChunkType.shutdown, valueBytes: 4 },
-  SHUTDOWN_ACK: { type: sctp.ChunkType.shutdownAck, valueBytes: 0 },
-  SHUTDOWN_COMPLETE: { type: sctp.ChunkType.shutdownComplete, valueBytes: 0 },
-  ABORT: { type: sctp.ChunkType.abort, valueBytes: 0 },
-  ERROR: { type: sctp.ChunkType.error, valueBytes: 0 },
-} as const
+  INIT: chunk(sctp.ChunkType.init, INIT_VALUE),
+  INIT_ACK: chunk(sctp.ChunkType.initAck, [...INIT_VALUE, ...STATE_COOKIE]),
+  COOKIE_ECHO: chunk(sctp.ChunkType.cookieEcho),
+  COOKIE_ACK: chunk(sctp.ChunkType.cookieAck),
+  // TSN, stream, sequence number and payload protocol 0.
+  DATA: chunk(sctp.ChunkType.data, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], WHOLE_MESSAGE),
+  // TSN 0, a window of 65535 bytes, no gaps, no duplicates.
+  SACK: chunk(sctp.ChunkType.sack, [0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]),
+  SHUTDOWN: chunk(sctp.ChunkType.shutdown, [0, 0, 0, 0]),
+  SHUTDOWN_ACK: chunk(sctp.ChunkType.shutdownAck),
+  SHUTDOWN_COMPLETE: chunk(sctp.ChunkType.shutdownComplete),
+  ABORT: chunk(sctp.ChunkType.abort),
+  // One cause: an invalid mandatory parameter.
+  ERROR: chunk(sctp.ChunkType.error, [0, 7, 0, 4]),
+} as const satisfies Record<string, SctpChunk>
 export type SctpChunkName = keyof typeof sctpChunks
 
 /** Bytes of headers in front of the payload. */
@@ -59,7 +85,7 @@ export function headerBytes(protocol: 'tcp' | 'udp' | SctpChunkName, family: 4 |
       ? TCP_HEADER_BYTES
       : protocol === 'udp'
         ? UDP_HEADER_BYTES
-        : sctp.HEADER_BYTES + sctp.CHUNK_HEADER_BYTES + sctpChunks[protocol].valueBytes
+        : sctp.HEADER_BYTES + sctp.CHUNK_HEADER_BYTES + sctpChunks[protocol].value.length
   return transport + (family === 4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES)
 }
 
@@ -95,14 +121,16 @@ export function udpPacket(fields: PacketFields): Uint8Array {
 
 /** An SCTP packet of one chunk, verification tag 0; the payload is the chunk's. */
 export function sctpPacket(fields: PacketFields, chunk: SctpChunkName): Uint8Array {
-  const { type, valueBytes } = sctpChunks[chunk]
-  const chunkLength = sctp.CHUNK_HEADER_BYTES + valueBytes + fields.length
+  const { type, flags, value } = sctpChunks[chunk]
+  const chunkLength = sctp.CHUNK_HEADER_BYTES + value.length + fields.length
   const packet = new Uint8Array(sctp.HEADER_BYTES + ((chunkLength + 3) & ~3))
   const view = new DataView(packet.buffer)
   view.setUint16(0, fields.from.port)
   view.setUint16(2, fields.to.port)
   packet[sctp.FIRST_CHUNK] = type
+  packet[sctp.FIRST_CHUNK + 1] = flags
   view.setUint16(sctp.FIRST_CHUNK + 2, chunkLength)
+  packet.set(value, sctp.FIRST_CHUNK + sctp.CHUNK_HEADER_BYTES)
   sctp.writeChecksum(new Int32Array(packet.buffer), packet, 0, packet.length)
   return ipPacket(fields, SCTP, packet, 0)
 }

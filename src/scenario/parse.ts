@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 import { dirname, resolve } from 'node:path'
 import { canonicalAddress } from '../control/address.js'
 import {
+  DEFAULT_TTL,
   maxLength,
   sctpChunks,
   sctpPacket,
@@ -29,7 +30,6 @@ interface Word {
   column: number
 }
 
-const DEFAULT_TTL = 64
 const MAX_MARK = 0xffffffff
 /** Longest scenario: what a 32-bit clock of jiffies holds, about 248 days. */
 const MAX_SECONDS = 0x7fffffff / 100
@@ -75,7 +75,7 @@ class LineParser {
   ) {
     this.comment = source.length
     this.words = this.split()
-    this.end = source.trimEnd().length + 1
+    this.end = source.slice(0, this.comment).trimEnd().length + 1
   }
 
   fail(column: number, problem: string): never {
@@ -180,7 +180,9 @@ class LineParser {
 
   private setting(): { key: string; value: string } {
     const word = this.need('KEY=VALUE')
-    const match = /^([^=]+)=(.*)$/.exec([word, ...this.rest()].map((each) => each.text).join(' '))
+    const match = /^([^=]*[^=\s][^=]*)=(.*)$/.exec(
+      [word, ...this.rest()].map((each) => each.text).join(' '),
+    )
     if (!match) this.fail(word.column, `'${word.text}' is not KEY=VALUE`)
     return { key: match[1]!.trim(), value: match[2]!.trim() }
   }
