@@ -199,17 +199,15 @@ class Run {
 
   /** Reads `key`, writes `key=value`. */
   async keys(keys: readonly string[]): Promise<number> {
-    const assignments: Assignment[] = []
     for (const key of keys) {
       if (this.options.write || key.includes('=')) {
         const assignment = parseAssignment(key)
-        if (assignment) assignments.push(assignment)
+        if (assignment) await this.write(assignment)
         else this.complain('command line(0): invalid syntax, continuing...')
       } else {
         await this.read(key)
       }
     }
-    for (const assignment of assignments) await this.write(assignment)
     return this.status
   }
 
