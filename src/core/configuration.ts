@@ -36,8 +36,9 @@ import { timerFires } from './timer-wheel.js'
 import type { MarkRules } from './marks.js'
 import { protocolNumber } from './protocol-names.js'
 import type { Protocols } from './protocols/index.js'
+import { schedulerFlagBits, schedulerFlagsOf } from './schedulers/flags.js'
 import { schedulers } from './schedulers/index.js'
-import type { SchedulerKind } from './schedulers/scheduler.js'
+import type { SchedulerContext, SchedulerKind } from './schedulers/scheduler.js'
 import { isFtp, Service, type ServiceRegistry } from './service.js'
 import {
   formatSetting,
@@ -79,6 +80,7 @@ export class Configuration {
     private readonly settings: Settings,
     private readonly defence: Defence,
     private readonly connections: Connections,
+    private readonly schedulerContext: SchedulerContext,
     private readonly sampledCounters: boolean,
     /** Why addresses of IPv6 are refused, undefined when they are not. */
     private readonly noIpv6: string | undefined,
@@ -189,7 +191,7 @@ export class Configuration {
     const { protocol, address, portBe, mark } = parsed
     const service = new Service({ ...key }, protocol, address, portBe, mark, slot, options)
     applyServiceOptions(service, options)
-    service.scheduler = scheduler.create(service)
+    service.scheduler = scheduler.create(service, this.schedulerContext)
     this.services.add(service)
     this.estimator.start(slot)
     return null
@@ -198,16 +200,19 @@ export class Configuration {
   private editService(key: ServiceKey, options: ServiceOptions): null {
     const service = this.service(key)
     const scheduler = checkServiceOptions(service.family, options)
-    const isSame = service.options.scheduler === options.scheduler
+    if (service.options.scheduler !== options.scheduler) {
+      const successor = scheduler.create(service, this.schedulerContext)
+      service.scheduler.done?.()
+      service.scheduler = successor
+    }
     applyServiceOptions(service, options)
-    if (isSame) service.scheduler.edited?.()
-    else service.scheduler = scheduler.create(service)
     return null
   }
 
   private deleteService(service: Service): null {
     this.services.remove(service)
-    for (const destination of [...service.destinations]) this.unlink(service, destination)
+    service.scheduler.done?.()
+    for (const destination of service.destinations.splice(0)) this.discard(destination)
     this.estimator.release(service.counters)
     this.counters.release(service.counters)
     return null
@@ -262,6 +267,7 @@ export class Configuration {
       this.slots.put(destination)
     }
     applyDestinationOptions(destination, options)
+    destination.lastWeight = options.weight
     destination.available = true
     service.destinations.unshift(destination)
     this.estimator.start(destination.counters)
@@ -285,7 +291,11 @@ export class Configuration {
 
   private deleteDestination(serviceKey: ServiceKey, key: DestinationKey): null {
     const service = this.service(serviceKey)
-    this.unlink(service, this.destination(service, key))
+    const destination = this.destination(service, key)
+    const index = service.destinations.indexOf(destination)
+    service.destinations.splice(index, 1)
+    service.scheduler.removed?.(destination, index)
+    this.discard(destination)
     return null
   }
 
@@ -301,12 +311,9 @@ export class Configuration {
     return destination
   }
 
-  /** Out of the service's list and into the trash: connections may still use it. */
-  private unlink(service: Service, destination: Destination): void {
+  /** Into the trash with a destination that is in no service's list any more: connections may still use it. */
+  private discard(destination: Destination): void {
     destination.available = false
-    const index = service.destinations.indexOf(destination)
-    service.destinations.splice(index, 1)
-    service.scheduler.removed?.(destination, index)
     this.estimator.stop(destination.counters)
     destination.idleSinceJiffies = undefined
     if (this.trash.length === 0) this.scheduleSweep()
@@ -513,6 +520,11 @@ function checkServiceOptions(family: number, options: ServiceOptions): Scheduler
   if (!scheduler) throw new IpvsError('ENOENT', `no scheduler '${options.scheduler}'`)
   if (options.persistenceEngine !== undefined)
     throw new IpvsError('ENOENT', `no persistence engine '${options.persistenceEngine}'`)
+  if (schedulerFlagBits(options.scheduler, options.schedulerFlags) === undefined)
+    throw new IpvsError(
+      'EINVAL',
+      `'${options.schedulerFlags.join(',')}': not all of these are flags of '${options.scheduler}'`,
+    )
   const prefix = options.persistentPrefixLength
   const [shortest, longest] = family === 6 ? [1, 128] : [0, 32]
   if (!Number.isInteger(prefix) || prefix < shortest || prefix > longest)
@@ -528,7 +540,10 @@ function checkServiceOptions(family: number, options: ServiceOptions): Scheduler
 }
 
 function applyServiceOptions(service: Service, options: ServiceOptions): void {
-  service.options = { ...options, schedulerFlags: [...options.schedulerFlags] }
+  const { scheduler, schedulerFlags } = options
+  const flags = schedulerFlagBits(scheduler, schedulerFlags)!
+  service.options = { ...options, schedulerFlags: schedulerFlagsOf(scheduler, flags) }
+  service.schedulerFlags = flags
   service.persistent = options.persistentTimeoutSeconds > 0
   service.persistentTimeoutJiffies = options.persistentTimeoutSeconds * JIFFIES_PER_SECOND
   service.clientPrefixLength = options.persistentPrefixLength
@@ -588,6 +603,7 @@ function checkFamilies(service: Service, address: Address, options: DestinationO
 /** As __ip_vs_update_dest: every option is replaced, and a threshold that is raised or lifted ends overload. */
 function applyDestinationOptions(destination: Destination, options: DestinationOptions): void {
   destination.weight = options.weight
+  if (options.weight !== 0) destination.lastWeight = options.weight
   destination.forwarding = options.forwarding
   const { forwarding, tunnel = IPIP } = options
   destination.tunnel = forwarding !== 'tunnel' || tunnel.type === 'ipip' ? IPIP : { ...tunnel }

@@ -28,6 +28,8 @@ export class Destination {
   /** Of its packets, when they are tunneled. */
   tunnel: Readonly<TunnelOptions> = IPIP
   weight = 1
+  /** The last weight that was not 0; what it was given at first, even if that is 0. */
+  lastWeight = 1
   upperThreshold = 0
   lowerThreshold = 0
   /** In its service's list; false once it has been removed (the kernel's IP_VS_DEST_F_AVAILABLE). */
@@ -60,17 +62,25 @@ export class Destination {
     this.addressBe = foldAddress(address.words, 0)
   }
 
-  /** Connections and templates that name this destination. */
+  /** How often a scheduler remembers it. */
+  remembered = 0
+
+  /** What names this destination: connections, templates, and a scheduler's memory. */
   get references(): number {
-    return this.activeConnections + this.inactiveConnections + this.persistentConnections
+    return (
+      this.activeConnections +
+      this.inactiveConnections +
+      this.persistentConnections +
+      this.remembered
+    )
   }
 
   /**
    * What schedulers weigh (ip_vs_dest_conn_overhead): active connections cost 256 times what inactive
-   * ones do.
+   * ones do. 32 bits, as in the kernel.
    */
   get overhead(): number {
-    return this.activeConnections * 256 + this.inactiveConnections
+    return ((this.activeConnections << 8) + this.inactiveConnections) | 0
   }
 
   /** Counts a connection or template that was bound to it (ip_vs_bind_dest). */

@@ -33,6 +33,7 @@ import { RelatedIcmpv6 } from './related-icmpv6.js'
 import { isFtp, isFtpData, ServiceRegistry, type Service } from './service.js'
 import { defaultSettings, type Settings } from './settings.js'
 import { isOnePacket, persistentDestinationPortBe, Templates } from './template.js'
+import { Tasks } from './tasks.js'
 import { TimerWheel } from './timer-wheel.js'
 import { Traffic } from './traffic.js'
 import { Reason, type Verdict } from './verdict.js'
@@ -92,6 +93,7 @@ export class Director {
   private readonly configuration: Configuration
   private readonly estimator: Estimator
   private readonly defence: Defence
+  private readonly tasks: Tasks
   private readonly traffic: Traffic
   private readonly exit: Exit
   private readonly icmp: RelatedIcmp
@@ -132,6 +134,7 @@ export class Director {
       random,
       options.availableMemoryPages ?? (() => PLENTY_OF_PAGES),
     )
+    this.tasks = new Tasks(now)
     this.configuration = new Configuration(
       this.services,
       this.slots,
@@ -143,6 +146,7 @@ export class Director {
       this.settings,
       this.defence,
       this.connections,
+      { settings: this.settings, random, tasks: this.tasks },
       options.sampledCounters ?? false,
       options.noIpv6,
     )
@@ -203,13 +207,14 @@ export class Director {
     if (((now - estimator.due) | 0) >= 0) estimator.sample(now, this.settings.runEstimation !== 0)
     if (((now - defence.due) | 0) >= 0) defence.tick(now)
     this.configuration.advance(now)
+    this.tasks.advance(now)
     return isDone
   }
 
   /** When something is due next that does not belong to a connection: jiffies, `limit` at the latest. */
   private nextTask(limit: number): number {
     const { estimator, defence } = this
-    let due = this.configuration.due(limit)
+    let due = this.tasks.due(this.configuration.due(limit))
     if (((estimator.due - due) | 0) < 0) due = estimator.due
     if (((defence.due - due) | 0) < 0) due = defence.due
     return due
@@ -423,6 +428,16 @@ export class Director {
 
   /** Whether the packet is one that the kernel delivers locally, where IPVS looks for services. */
   private isLocal(): boolean {
+    const { packet, services, marks } = this
+    return (
+      this.isToOwnAddress() ||
+      (marks.list.length > 0 &&
+        services.getByMark(packet.family, marks.markOf(packet)) !== undefined)
+    )
+  }
+
+  /** Whether the packet's destination is an address of the director. */
+  private isToOwnAddress(): boolean {
     const { packet, services } = this
     const { neighbours } = this.exit
     const hop =
@@ -431,9 +446,7 @@ export class Director {
         : neighbours.hopFor(packet.destinationBe)
     return (
       services.hasAddress(packet.family, packet.words, packet.destinationAt) ||
-      neighbours.state[hop] === HopState.local ||
-      (this.marks.list.length > 0 &&
-        services.getByMark(packet.family, this.marks.markOf(packet)) !== undefined)
+      neighbours.state[hop] === HopState.local
     )
   }
 
@@ -550,7 +563,10 @@ export class Director {
     return NONE
   }
 
-  /** No destination for a new connection: the client is told that the port is unreachable (ip_vs_leave). */
+  /**
+   * No destination for a new connection: the client is told that the port is unreachable (ip_vs_leave). It is
+   * told by the address that it has asked, which is no answer that the kernel sends if that is another's.
+   */
   private leave(service: Service): number {
     const { exit, packet } = this
     if (isFtp(service) && packet.destinationPortBe !== service.portBe) {
@@ -569,6 +585,10 @@ export class Director {
         UnreachableCodeIpv6.port,
         0,
       )
+      return NONE
+    }
+    if (!this.isToOwnAddress()) {
+      exit.drop(reason)
       return NONE
     }
     exit.answer(

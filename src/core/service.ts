@@ -18,6 +18,8 @@ export class Service {
   readonly destinations: Destination[] = []
   scheduler!: Scheduler
 
+  /** Those of its options, as bits of SchedulerFlag. */
+  schedulerFlags = 0
   /** Connections of a client, or client network, stick to their destination. */
   persistent = false
   /** Timeout of templates. */

@@ -9,6 +9,7 @@ import type {
   Timeouts,
   TunnelOptions,
 } from '../../core/commands.js'
+import { schedulerFlagBits, schedulerFlagsOf } from '../../core/schedulers/flags.js'
 import {
   canonicalIpv6,
   familyOf,
@@ -362,7 +363,7 @@ class CommandLine {
   private readSchedulerFlags(): string[] {
     if (!this.schedulerFlags) return []
     const { text, word } = this.schedulerFlags
-    const given = new Set<number>()
+    const given: string[] = []
     for (const flag of text.split(',')) {
       // ipvsadm passes over empty flags.
       if (flag === '') continue
@@ -370,9 +371,9 @@ class CommandLine {
       if (!match) fail(`invalid scheduler flag \`${flag}'`, word)
       if (match[2] && match[2] !== this.scheduler)
         fail(`incompatible scheduler flag \`${flag}'`, word)
-      given.add(match[1] ? Number(match[1]) : match[3] === 'fallback' ? 1 : 2)
+      given.push(flag)
     }
-    return schedulerFlagNames(this.scheduler).filter((_name, i) => given.has(i + 1))
+    return schedulerFlagsOf(this.scheduler, schedulerFlagBits(this.scheduler, given)!)
   }
 
   private checkRule(rule: CommandRule, checked: readonly Setting[], whose: string): void {
@@ -561,13 +562,6 @@ class CommandLine {
       json: this.given.has('json'),
     }
   }
-}
-
-/** Names of a scheduler's three flag bits, in the order in which ipvsadm lists them. */
-export function schedulerFlagNames(scheduler: string): string[] {
-  return scheduler === 'sh' || scheduler === 'mh'
-    ? [`${scheduler}-fallback`, `${scheduler}-port`, 'flag-3']
-    : ['flag-1', 'flag-2', 'flag-3']
 }
 
 function fail(message: string, word: number): never {

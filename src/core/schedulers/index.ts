@@ -1,10 +1,17 @@
+import { dh } from './dh.js'
+import { fo } from './fo.js'
 import { lc } from './lc.js'
+import { none } from './none.js'
+import { nq } from './nq.js'
+import { ovf } from './ovf.js'
 import { rr } from './rr.js'
 import type { SchedulerKind } from './scheduler.js'
+import { sed } from './sed.js'
+import { sh } from './sh.js'
 import { wlc } from './wlc.js'
 import { wrr } from './wrr.js'
 
-/** The schedulers by ipvsadm's names. */
+/** The schedulers by ipvsadm's names, in the order of its help. */
 export const schedulers: ReadonlyMap<string, SchedulerKind> = new Map(
-  [rr, wrr, lc, wlc].map((kind) => [kind.name, kind]),
+  [rr, wrr, lc, wlc, dh, sh, sed, nq, fo, ovf, none].map((kind) => [kind.name, kind]),
 )

@@ -14,9 +14,11 @@ class LeastConnection implements Scheduler {
 
   schedule(): Destination | undefined {
     let least: Destination | undefined
-    for (const destination of this.service.destinations)
-      if (isUsable(destination) && (!least || destination.overhead < least.overhead))
-        least = destination
+    for (const destination of this.service.destinations) {
+      if (!isUsable(destination)) continue
+      // This one scheduler takes the overhead as unsigned.
+      if (!least || destination.overhead >>> 0 < least.overhead >>> 0) least = destination
+    }
     return least
   }
 }

@@ -1,13 +1,26 @@
 import type { Destination } from '../destination.js'
 import type { Service } from '../service.js'
-import { isUsable, type Scheduler, type SchedulerKind } from './scheduler.js'
+import { isMoreLaden, isUsable, type Scheduler, type SchedulerKind } from './scheduler.js'
+
+/**
+ * The usable destination with the least overhead for its weight, the first of the list among equals;
+ * undefined when none is usable.
+ */
+export function leastLaden(service: Service): Destination | undefined {
+  let least: Destination | undefined
+  for (const destination of service.destinations) {
+    if (!isUsable(destination)) continue
+    if (!least) least = destination
+    else if (isMoreLaden(least.overhead, least.weight, destination.overhead, destination.weight))
+      least = destination
+  }
+  return least
+}
 
 /**
  * Weighted least connection, ipvsadm's default: a new connection goes to the usable destination with the
  * fewest connections for its weight, where an active one counts as 256 inactive ones. So the numbers of
  * connections settle in proportion to the weights. Of equals the first of the list is taken.
- *
- * Overhead per weight is compared by cross-multiplication, exact in integers.
  *
  * Source: net/netfilter/ipvs/ip_vs_wlc.c.
  */
@@ -15,13 +28,7 @@ class WeightedLeastConnection implements Scheduler {
   constructor(private readonly service: Service) {}
 
   schedule(): Destination | undefined {
-    let least: Destination | undefined
-    for (const destination of this.service.destinations) {
-      if (!isUsable(destination)) continue
-      if (!least || least.overhead * destination.weight > destination.overhead * least.weight)
-        least = destination
-    }
-    return least
+    return leastLaden(this.service)
   }
 }
 

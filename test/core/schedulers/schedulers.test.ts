@@ -1,39 +1,21 @@
 import t from 'tap'
-import type { ServiceKey } from '../../../src/core/commands.js'
 import { schedulers } from '../../../src/core/schedulers/index.js'
-import { tcpPacket } from '../../support/packets.js'
-import { Harness, tcpService, VIP } from '../harness.js'
-
-const service: ServiceKey = tcpService()
-
-/** A service whose list, from its head, is 10.0.0.1, 10.0.0.2, … with these weights. */
-function withWeights(scheduler: string, ...weights: number[]): Harness {
-  const h = new Harness()
-  h.addService(service, { scheduler })
-  for (let i = weights.length; i >= 1; i--)
-    h.addDestination(service, `10.0.0.${i}:80`, { weight: weights[i - 1]! })
-  return h
-}
-
-let port = 1024
-
-/** Where the next connections go: the last number of each destination's address, `-` for nowhere. */
-function choices(h: Harness, count: number, flags = 'S'): string {
-  let text = ''
-  for (let i = 0; i < count; i++) {
-    const out = h.send(tcpPacket({ from: `198.51.100.9:${port++}`, to: `${VIP}:80`, flags }))
-    text += out.reason === undefined ? String(out.packet![19]) : '-'
-  }
-  return text
-}
-
-function closed(h: Harness, from: number): void {
-  h.send(tcpPacket({ from: `198.51.100.9:${from}`, to: `${VIP}:80`, flags: 'R' }))
-}
+import { Harness } from '../harness.js'
+import {
+  choice,
+  choices,
+  closed,
+  edit,
+  editService,
+  end,
+  nextPort,
+  service,
+  withWeights,
+} from './support.js'
 
 t.test('the names are ipvsadm’s', (t) => {
   for (const [name, kind] of schedulers) t.equal(kind.name, name)
-  t.strictSame([...schedulers.keys()], ['rr', 'wrr', 'lc', 'wlc'])
+  t.equal([...schedulers.keys()].join(' '), 'rr wrr lc wlc dh sh sed nq fo ovf none')
   t.end()
 })
 
@@ -92,8 +74,7 @@ t.test('wrr', (t) => {
   })
   t.test('begins with the greatest weight when the servers are there before the scheduler', (t) => {
     const h = withWeights('rr', 3, 2, 1)
-    const { options } = h.service(service)
-    h.execute({ op: 'edit-service', service, options: { ...options, scheduler: 'wrr' } })
+    editService(h, { scheduler: 'wrr' })
     t.equal(choices(h, 12), '112123112123')
     t.end()
   })
@@ -129,14 +110,12 @@ t.test('wrr', (t) => {
 
 t.test('lc goes where the fewest connections are, active ones first', (t) => {
   const h = withWeights('lc', 1, 1, 1)
-  t.equal(choices(h, 3), '123')
-  const first = port
-  t.equal(choices(h, 1), '1')
-  t.equal(choices(h, 2), '23')
-  closed(h, first)
-  t.equal(choices(h, 1), '1', 'the one that has a closed one is less laden')
-  h.editDestination(service, '10.0.0.1:80', { weight: 0 })
-  t.equal(choices(h, 2), '23')
+  const first = nextPort()
+  t.equal(choices(h, 6), '123123')
+  closed(h, first + 4)
+  t.equal(choices(h, 2), '21', 'the one that has a closed one is less laden')
+  edit(h, 1, { weight: 0 })
+  t.equal(choices(h, 2), '32', 'but what is closed still weighs a little')
   t.end()
 })
 
@@ -150,17 +129,103 @@ t.test('wlc settles in proportion to the weights', (t) => {
   t.end()
 })
 
+t.test('wlc compares exactly, whatever the weights', (t) => {
+  const h = withWeights('wlc', 0x7fffffff, 0x7ffffffe)
+  // 256 / 2147483647 is less than 256 / 2147483646, in a bit that a double does not have.
+  t.equal(choices(h, 3), '121')
+  t.end()
+})
+
+t.test('sed goes where the wait would be shortest, not to who is idle', (t) => {
+  const h = withWeights('sed', 1, 4)
+  t.equal(choices(h, 4), '2221', 'waits of 1, 2/4, 3/4, then 1 and 1, of which the first')
+  t.end()
+})
+
+t.test('sed counts active connections alone', (t) => {
+  const h = withWeights('sed', 1, 1)
+  const first = nextPort()
+  t.equal(choices(h, 2), '12')
+  closed(h, first)
+  t.equal(choices(h, 1), '1')
+  t.end()
+})
+
+t.test('nq lets nobody wait while a server is idle', (t) => {
+  const h = withWeights('nq', 1, 1, 9)
+  t.equal(choices(h, 3), '123')
+  t.equal(choices(h, 8), '33333333', 'all are busy: as sed')
+  edit(h, 2, { weight: 0 })
+  h.addDestination(service, end(4), { weight: 0 })
+  t.equal(choices(h, 1), '3', 'one with weight 0 is not idle')
+  t.end()
+})
+
+t.test('fo takes the greatest weight, until it is gone', (t) => {
+  const h = withWeights('fo', 1, 3, 3, 2)
+  t.equal(choices(h, 3), '222')
+  edit(h, 2, { weight: 0 })
+  t.equal(choices(h, 2), '33')
+  edit(h, 3, { upperThreshold: 1 })
+  t.equal(choices(h, 2), '34', 'overloaded with the connection that met the threshold')
+  edit(h, 2, { weight: 3 })
+  t.equal(choices(h, 1), '2')
+  t.end()
+})
+
+t.test('ovf fills the greatest weight, and goes on with the next', (t) => {
+  const h = withWeights('ovf', 1, 3)
+  const first = nextPort()
+  t.equal(choices(h, 7), '222211-', 'one more than the weight each')
+  closed(h, first)
+  t.equal(choices(h, 2), '2-')
+  t.end()
+})
+
+t.test('none has nobody for new connections, those there are go on', (t) => {
+  const h = withWeights('rr', 1)
+  const first = nextPort()
+  t.equal(choices(h, 1), '1')
+  editService(h, { scheduler: 'none' })
+  t.equal(choices(h, 1), '-')
+  t.equal(choice(h, `198.51.100.9:${first}`, undefined, 'A'), '1')
+  t.equal(h.service(service).options.scheduler, 'none')
+  t.end()
+})
+
+t.test('with equal loads the first of the list is taken', (t) => {
+  for (const scheduler of ['lc', 'wlc', 'sed', 'nq', 'fo', 'ovf'])
+    t.equal(choices(withWeights(scheduler, 1, 1, 1), 1), '1', scheduler)
+  t.end()
+})
+
+t.test('with nobody that takes connections there is no choice', (t) => {
+  for (const scheduler of schedulers.keys()) {
+    t.equal(choices(withWeights(scheduler), 1), '-', scheduler)
+    t.equal(choices(withWeights(scheduler, 0, 0), 1), '-', scheduler)
+  }
+  t.end()
+})
+
+t.test('flags go by number, too, and those of other schedulers are refused', (t) => {
+  const h = new Harness()
+  h.addService(service, { scheduler: 'sh', schedulerFlags: ['flag-2', 'sh-fallback', 'flag-3'] })
+  t.strictSame(h.service(service).options.schedulerFlags, ['sh-fallback', 'sh-port', 'flag-3'])
+  editService(h, { scheduler: 'rr', schedulerFlags: ['flag-3', 'flag-1'] })
+  t.strictSame(h.service(service).options.schedulerFlags, ['flag-1', 'flag-3'])
+  t.throws(() => editService(h, { schedulerFlags: ['sh-port'] }), { code: 'EINVAL' })
+  t.throws(() => editService(h, { scheduler: 'mh2' }), { code: 'ENOENT' })
+  t.equal(h.service(service).options.scheduler, 'rr', 'nothing has changed')
+  t.end()
+})
+
 t.test('a new scheduler starts afresh, the same one goes on', (t) => {
   const h = withWeights('rr', 2, 1)
   t.equal(choices(h, 1), '1')
-  const edit = (scheduler: string): void => {
-    const { options } = h.service(service)
-    h.execute({ op: 'edit-service', service, options: { ...options, scheduler } })
-  }
-  edit('rr')
+  editService(h, { scheduler: 'rr' })
   t.equal(choices(h, 1), '2')
   t.equal(choices(h, 1), '1')
-  edit('wrr')
+  editService(h, { scheduler: 'wrr' })
   t.equal(choices(h, 3), '112')
   t.end()
 })
