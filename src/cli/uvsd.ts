@@ -1,11 +1,12 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
 import { socketPath } from '../control/api.js'
+import { readRules } from '../control/rules.js'
 import { parseSetting } from '../control/sysctl.js'
 import type { Command } from '../core/commands.js'
 import { MAX_CONNECTIONS } from '../core/connection-table.js'
 import { defaultSettings, settingKind, writeSetting } from '../core/settings.js'
-import { Daemon, readRules } from '../daemon/daemon.js'
+import { Daemon } from '../daemon/daemon.js'
 import { checkPorts, parsePortSpec, type PortSpec } from '../daemon/port-spec.js'
 
 const DEFAULT_MAX_CONNECTIONS = 1 << 20

@@ -37,10 +37,9 @@ export class ApiClient implements Backend {
   }
 
   /** Waits, for some seconds at most, until the configuration's generation is above a number, and returns it. */
-  async changes(after: number): Promise<number> {
-    const answer = (await this.json('GET', `/v1/changes?after=${Math.max(0, after)}`)) as {
-      generation: number
-    }
+  async changes(after: number, signal?: AbortSignal): Promise<number> {
+    const target = `/v1/changes?after=${Math.max(0, after)}`
+    const answer = (await this.json('GET', target, undefined, signal)) as { generation: number }
     return answer.generation
   }
 
@@ -63,14 +62,25 @@ export class ApiClient implements Backend {
     }
   }
 
-  private async json(method: string, target: string, body?: unknown): Promise<unknown> {
-    const response = await this.send(method, target, body)
+  private async json(
+    method: string,
+    target: string,
+    body?: unknown,
+    signal?: AbortSignal,
+  ): Promise<unknown> {
+    const response = await this.send(method, target, body, signal)
     if (response.statusCode !== 200) throw await failure(response)
     return JSON.parse(await text(response))
   }
 
-  private async send(method: string, target: string, body?: unknown): Promise<IncomingMessage> {
+  private async send(
+    method: string,
+    target: string,
+    body?: unknown,
+    signal?: AbortSignal,
+  ): Promise<IncomingMessage> {
     const call = request({
+      ...(signal && { signal }),
       socketPath: this.path,
       method,
       path: target,

@@ -42,7 +42,7 @@ const REQUEST_TIMEOUT_MS = 10_000
 const STALL_TIMEOUT_MS = 30_000
 
 /** A request for changes is answered after so long at the latest. */
-const CHANGES_TIMEOUT_MS = 25_000
+const CHANGES_TIMEOUT_MS = 10_000
 
 /**
  * Serves the API on a Unix socket that only its owner may open. A socket that a killed daemon left behind is
@@ -52,7 +52,8 @@ const CHANGES_TIMEOUT_MS = 25_000
  * - `GET /v1/services?from=&limit=`: a page of services
  * - `GET /v1/connections?protocol=&client=&virtual=&destination=`: one connection a line
  * - `GET /v1/counters`, `GET /v1/status`
- * - `GET /v1/changes?after=`: `{"generation"}` of the configuration, answered when it is above `after` or 25 s have gone by
+ * - `GET /v1/changes?after=`: `{"generation"}` of the configuration, answered when it is above `after` or
+ *   10 s have gone by
  */
 export async function serveApi(path: string, source: ApiSource): Promise<ApiServer> {
   await makeRoomFor(path)

@@ -1,4 +1,4 @@
-import type { Command, Replies } from '../core/commands.js'
+import type { Command, Replies, ServiceStatus } from '../core/commands.js'
 import { KernelIpvsError, type IpvsClient } from '../kernel/ipvs/client.js'
 import { readKernelSettings, writeKernelSetting } from '../kernel/ipvs/settings.js'
 import type { CommandResult } from './api.js'
@@ -80,8 +80,11 @@ async function listServices(
     if (!found) throw new KernelIpvsError('ESRCH', 'get service')
     return { services: [found], total: 1, tableSize }
   }
-  const services = await kernel.services()
-  return { services: services.slice(from, from + limit), total: services.length, tableSize }
+  const services = await kernel.servicesAlone()
+  const page: ServiceStatus[] = []
+  for (const one of services.slice(from, from + limit))
+    page.push({ ...one, destinations: await kernel.destinations(one.service) })
+  return { services: page, total: services.length, tableSize }
 }
 
 function setSetting(name: string, value: string): null {

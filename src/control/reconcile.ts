@@ -6,7 +6,6 @@ import type {
   ServiceOptions,
   ServiceStatus,
   Timeouts,
-  TunnelOptions,
 } from '../core/commands.js'
 import { IPIP } from '../core/destination.js'
 import type { CommandError, CommandResult } from './api.js'
@@ -32,7 +31,7 @@ export function difference(present: readonly PresentService[], wanted: Rules): C
     wantedIds.add(id)
     const old = presentById.get(id)
     if (!old) made.push({ op: 'add-service', service: service.service, options: service.options })
-    else if (!sameServiceOptions(old.options, service.options))
+    else if (differingServiceFields(old.options, service.options).length > 0)
       made.push({ op: 'edit-service', service: service.service, options: service.options })
     const changes = destinationChanges(old, service)
     made.push(...changes.made)
@@ -56,7 +55,7 @@ function destinationChanges(
     kept.add(id)
     const oldDestination = oldById.get(id)
     if (!oldDestination) made.push({ op: 'add-destination', service, destination, options })
-    else if (!sameDestinationOptions(oldDestination, options))
+    else if (differingDestinationFields(oldDestination, options).length > 0)
       made.push({
         op: 'edit-destination',
         service,
@@ -72,29 +71,42 @@ function destinationChanges(
   return { made, removed }
 }
 
-function sameServiceOptions(a: ServiceOptions, b: ServiceOptions): boolean {
-  return (
-    a.scheduler === b.scheduler &&
-    a.persistentTimeoutSeconds === b.persistentTimeoutSeconds &&
-    a.persistentPrefixLength === b.persistentPrefixLength &&
-    a.onePacket === b.onePacket &&
-    (a.persistenceEngine ?? '') === (b.persistenceEngine ?? '') &&
-    [...a.schedulerFlags].sort().join() === [...b.schedulerFlags].sort().join()
-  )
+/** Names of the options in which a service differs from another. */
+export function differingServiceFields(a: ServiceOptions, b: ServiceOptions): string[] {
+  const flagsOf = ({ schedulerFlags }: ServiceOptions): string => [...schedulerFlags].sort().join()
+  return differing([
+    ['scheduler', a.scheduler, b.scheduler],
+    ['schedulerFlags', flagsOf(a), flagsOf(b)],
+    ['persistentTimeoutSeconds', a.persistentTimeoutSeconds, b.persistentTimeoutSeconds],
+    ['persistentPrefixLength', a.persistentPrefixLength, b.persistentPrefixLength],
+    ['onePacket', a.onePacket, b.onePacket],
+    ['persistenceEngine', a.persistenceEngine ?? '', b.persistenceEngine ?? ''],
+  ])
 }
 
-function sameDestinationOptions(a: DestinationOptions, b: DestinationOptions): boolean {
-  return (
-    a.forwarding === b.forwarding &&
-    a.weight === b.weight &&
-    a.upperThreshold === b.upperThreshold &&
-    a.lowerThreshold === b.lowerThreshold &&
-    (a.forwarding !== 'tunnel' || sameTunnel(a.tunnel, b.tunnel))
-  )
+/** Names of the options in which a destination differs from another; how to tunnel counts where both do. */
+export function differingDestinationFields(a: DestinationOptions, b: DestinationOptions): string[] {
+  const fields = differing([
+    ['forwarding', a.forwarding, b.forwarding],
+    ['weight', a.weight, b.weight],
+    ['upperThreshold', a.upperThreshold, b.upperThreshold],
+    ['lowerThreshold', a.lowerThreshold, b.lowerThreshold],
+  ])
+  if (a.forwarding !== 'tunnel' || b.forwarding !== 'tunnel') return fields
+  const { tunnel: ours = IPIP } = a
+  const { tunnel: theirs = IPIP } = b
+  return [
+    ...fields,
+    ...differing([
+      ['tunnel.type', ours.type, theirs.type],
+      ['tunnel.port', ours.port, theirs.port],
+      ['tunnel.checksum', ours.checksum, theirs.checksum],
+    ]),
+  ]
 }
 
-function sameTunnel(a: TunnelOptions = IPIP, b: TunnelOptions = IPIP): boolean {
-  return a.type === b.type && a.port === b.port && a.checksum === b.checksum
+function differing(fields: readonly [name: string, a: unknown, b: unknown][]): string[] {
+  return fields.filter(([, a, b]) => a !== b).map(([name]) => name)
 }
 
 /** Carries commands out, one result a command. */
@@ -163,18 +175,24 @@ export function asWanted(present: readonly PresentService[]): WantedService[] {
     service,
     options,
     destinations: destinations
-      .map(({ address, port, forwarding, weight, upperThreshold, lowerThreshold, tunnel }) => ({
-        destination: { address, port },
-        options: {
-          forwarding,
-          weight,
-          upperThreshold,
-          lowerThreshold,
-          ...(tunnel !== undefined && { tunnel }),
-        },
+      .map((destination) => ({
+        destination: { address: destination.address, port: destination.port },
+        options: optionsOf(destination),
       }))
       .reverse(),
   }))
+}
+
+/** A destination's options alone. */
+export function optionsOf(destination: DestinationOptions): DestinationOptions {
+  const { forwarding, weight, upperThreshold, lowerThreshold, tunnel } = destination
+  return {
+    forwarding,
+    weight,
+    upperThreshold,
+    lowerThreshold,
+    ...(tunnel !== undefined && { tunnel }),
+  }
 }
 
 function describe(command: Command): string {

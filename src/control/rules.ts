@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import type {
   DestinationKey,
   DestinationOptions,
@@ -5,7 +6,7 @@ import type {
   ServiceOptions,
   Timeouts,
 } from '../core/commands.js'
-import type { Names } from './ipvsadm/names.js'
+import { Names } from './ipvsadm/names.js'
 import { CommandLineError, parseCommandLine } from './ipvsadm/parse.js'
 
 /** A service as a rules file wants it. */
@@ -104,6 +105,14 @@ export async function parseRules(text: string, file: string, names: Names): Prom
     }
   }
   return rules
+}
+
+/** Reads an ipvsadm-save file. Throws an Error that says what cannot be read, or which line and column is wrong. */
+export async function readRules(file: string): Promise<Rules> {
+  const text = await readFile(file, 'utf8').catch((error: Error) => {
+    throw new Error(`cannot read the rules file ${file}: ${error.message}`, { cause: error })
+  })
+  return parseRules(text, file, new Names())
 }
 
 /** Words of a line with their columns, counted from 1. A leading `ipvsadm` is passed over. */

@@ -4,7 +4,6 @@
  * and serves the API.
  */
 import { randomBytes } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import type { Command, ConnectionStatus } from '../core/commands.js'
 import { ConnectionTable } from '../core/connection-table.js'
@@ -19,9 +18,8 @@ import {
 } from '../control/api.js'
 import { serveApi, type ApiServer } from '../control/api-server.js'
 import { Generation } from '../control/generation.js'
-import { Names } from '../control/ipvsadm/names.js'
 import { applyRules } from '../control/reconcile.js'
-import { parseRules, type Rules } from '../control/rules.js'
+import type { Rules } from '../control/rules.js'
 import { framesForPorts } from '../drivers/afxdp.js'
 import { MonotonicClock } from '../drivers/monotonic-clock.js'
 import type { FileLock } from '../kernel/file-lock.js'
@@ -279,11 +277,3 @@ export class Daemon {
 }
 
 const noSteering = { virtual: [], replies: [], marks: [] }
-
-/** Reads an ipvsadm-save file. Throws an Error that says what cannot be read, or which line and column is wrong. */
-export async function readRules(file: string): Promise<Rules> {
-  const text = await readFile(file, 'utf8').catch((error: Error) => {
-    throw new Error(`cannot read the rules file ${file}: ${error.message}`, { cause: error })
-  })
-  return parseRules(text, file, new Names())
-}

@@ -87,15 +87,20 @@ export class IpvsClient {
    * name, which only another program can have made, are left out.
    */
   async services(): Promise<ServiceStatus[]> {
-    const answers = await this.request('list services', IpvsCommand.getService, [], NLM_F_DUMP)
     const services: ServiceStatus[] = []
-    for (const answer of answers) {
-      const service = parseService(answer.nested(CommandAttribute.service)!)
-      // Of one that was deleted meanwhile the kernel lists no destinations.
-      if (service)
-        services.push({ ...service, destinations: await this.destinations(service.service) })
-    }
+    // Of one that was deleted meanwhile the kernel lists no destinations.
+    for (const one of await this.servicesAlone())
+      services.push({ ...one, destinations: await this.destinations(one.service) })
     return services
+  }
+
+  /** All services without their destinations, which take a request for each service. */
+  async servicesAlone(): Promise<Omit<ServiceStatus, 'destinations'>[]> {
+    const answers = await this.request('list services', IpvsCommand.getService, [], NLM_F_DUMP)
+    return answers.flatMap((answer) => {
+      const service = parseService(answer.nested(CommandAttribute.service)!)
+      return service ? [service] : []
+    })
   }
 
   /** One service; undefined when the kernel has none of this key. */
