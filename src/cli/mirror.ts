@@ -175,7 +175,7 @@ async function follow(
       configuration = await changes.next()
     }
   } finally {
-    if (!keep) report(await mirror.remove())
+    if (!keep) report(await mirror.remove(), ', and the kernel is as it was')
   }
   return 0
 }
