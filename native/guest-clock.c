@@ -24,7 +24,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,9 +44,18 @@ static struct timespec ToTimespec(int64_t nanoseconds) {
   return (struct timespec){.tv_sec = nanoseconds / kSecond, .tv_nsec = nanoseconds % kSecond};
 }
 
+static void* Real(const char* name) {
+  void* function = dlsym(RTLD_NEXT, name);
+  if (!function) abort();
+  return function;
+}
+
+// By the C library, which needs no system call for it.
+static int (*hostClock)(clockid_t, struct timespec*);
+
 static int64_t HostClock(clockid_t clock) {
   struct timespec time;
-  syscall(SYS_clock_gettime, clock, &time);
+  hostClock(clock, &time);
   return ToNanoseconds(time);
 }
 
@@ -58,13 +66,8 @@ static void SetClock(int64_t time) {
   shown = time;
 }
 
-static void* Real(const char* name) {
-  void* function = dlsym(RTLD_NEXT, name);
-  if (!function) abort();
-  return function;
-}
-
 __attribute__((constructor)) static void Start(void) {
+  hostClock = Real("clock_gettime");
   SetClock(HostClock(CLOCK_MONOTONIC));
   realtimeOffset = HostClock(CLOCK_REALTIME) - shown;
   // Whoever started the guest may die without a word, and then the guest shall not stay.
@@ -100,21 +103,25 @@ int clock_gettime(clockid_t clock, struct timespec* time) {
   else if (clock == CLOCK_REALTIME)
     *time = ToTimespec(Now() + realtimeOffset);
   else
-    return (int)syscall(SYS_clock_gettime, clock, time);
+    return hostClock(clock, time);
   return 0;
 }
 
-// The host's timer only serves a guest that does not go idle for as long as its timer is set to.
+// The host's timer only serves a guest that does not go idle for as long as its timer is set to. It may be early:
+// the guest then finds that nothing is due and sets its timer again. So it is set only where it would be late.
 static void SetHostTimer(void) {
   static int (*real)(timer_t, int, const struct itimerspec*, struct itimerspec*);
+  static int64_t alarmAt, alarmInterval;  // on the host's clock
+  if (!armed) return;
   if (!real) real = Real("timer_settime");
-  struct itimerspec setting = {};
-  if (armed) {
-    int64_t left = (deadline - Now()) * slowness;
-    setting.it_value = ToTimespec(left > 0 ? left : 1);
-    setting.it_interval = ToTimespec(interval * slowness);
-  }
-  real(timer, 0, &setting, NULL);
+  int64_t now = HostClock(CLOCK_MONOTONIC);
+  int64_t left = (deadline - Now()) * slowness;
+  int64_t wanted = now + (left > 0 ? left : 1);
+  if (now < alarmAt && alarmAt <= wanted && alarmInterval == interval * slowness) return;
+  alarmAt = wanted;
+  alarmInterval = interval * slowness;
+  struct itimerspec setting = {.it_interval = ToTimespec(alarmInterval), .it_value = ToTimespec(wanted)};
+  real(timer, TIMER_ABSTIME, &setting, NULL);
 }
 
 int timer_create(clockid_t clock, struct sigevent* event, timer_t* created) {

@@ -40,6 +40,8 @@ export class ForkServer {
       env: {
         ...process.env,
         LC_ALL: 'C',
+        // All at once before the first fork, instead of in each process when it calls.
+        LD_BIND_NOW: '1',
         LD_PRELOAD: nativeLibrary('fork-server'),
         FORK_SERVER_NETNS: `/proc/${process.pid}/ns/net`,
       },
