@@ -268,8 +268,8 @@ export class Director {
     packet.destinationAt = (network + ipv4.DESTINATION) >> 2
     packet.sourceBe = ipv4.sourceBe(words, network)
     packet.destinationBe = ipv4.destinationBe(words, network)
-    // Without a service the kernel's hooks are not there, and connections that are left see no packet.
-    if (this.services.size === 0) return exit.decline(Reason['no-service'])
+    // Without a service of the family the kernel's hooks are not there, and connections that are left see no packet.
+    if (this.services.countOf(4) === 0) return exit.decline(Reason['no-service'])
     packet.protocol = ipv4.protocol(bytes, network)
     if (ipv4.isMartianSource(packet.sourceBe)) return exit.drop(Reason['martian-source'])
     if (ipv4.isFragment(this.halfs, network)) return this.processFragment()
@@ -288,7 +288,7 @@ export class Director {
     packet.destinationAt = ipv6.destinationAt(network)
     packet.sourceBe = ipv6.foldAddress(words, packet.sourceAt)
     packet.destinationBe = ipv6.foldAddress(words, packet.destinationAt)
-    if (this.services.size === 0) return exit.decline(Reason['no-service'])
+    if (this.services.countOf(6) === 0) return exit.decline(Reason['no-service'])
     if (ipv6.isMulticast(words, packet.sourceAt) || ipv6.isLoopback(words, packet.sourceAt))
       return exit.drop(Reason['martian-source'])
     const protocol = chain.walk(bytes, network, network + packet.totalBytes)

@@ -72,13 +72,11 @@ export class ServiceRegistry {
   private anyPortServices = 0
   private ftpServices = 0
 
-  get size(): number {
-    return this.addressed.size + this.marked.size
-  }
-
   /** How many there are of a family, 4 or 6. */
   countOf(family: number): number {
-    return family === 6 ? this.ipv6Services : this.size - this.ipv6Services
+    return family === 6
+      ? this.ipv6Services
+      : this.addressed.size + this.marked.size - this.ipv6Services
   }
 
   /** True if a service by address has this one: an IPv4 address, or the four words of one of IPv6. */

@@ -184,17 +184,19 @@ function withoutRandom(
   sent: Uint8Array,
   ids: Map<string, number>,
 ): Uint8Array {
-  const cut = fragmentHeaderIpv6(sent)
-  if (cut !== undefined) return withoutIdentificationIpv6(received, sent, cut, ids)
-  if (!isOriginated(received, sent, ids)) return sent
-  const copy = sent.slice()
-  if (copy[0]! >> 4 === 6) {
-    if (copy[6] === Protocol.icmpv6) {
+  const isOwn = isOriginated(received, sent, ids)
+  if (sent.length > 0 && sent[0]! >> 4 === 6) {
+    const copy = withoutIdentificationIpv6(received, sent, ids)
+    if (!isOwn) return copy
+    const { protocol, offset } = transportOf(copy)!
+    if (protocol === Protocol.icmpv6) {
       copy[1]! &= 0xf0
       copy[2] = copy[3] = 0
     }
-    return maskGuePort(copy, 40)
+    return maskGuePort(copy, offset)
   }
+  if (!isOwn) return sent
+  const copy = sent.slice()
   const headerBytes = (copy[0]! & 15) * 4
   if ((copy[6]! & 0x40) === 0) {
     const key = fragmentKey(copy)
@@ -226,38 +228,41 @@ function fragmentHeaderIpv6(packet: Uint8Array): number | undefined {
   return next === Protocol.fragment && at + 8 <= packet.length ? at : undefined
 }
 
-/** A fragment with its identification replaced by its order of appearance, unless it is the received one's. */
+/** A copy with a fragment's identification replaced by its order of appearance, unless it is the received one's. */
 function withoutIdentificationIpv6(
   received: Uint8Array,
   sent: Uint8Array,
-  header: number,
   ids: Map<string, number>,
 ): Uint8Array {
-  const identification = (packet: Uint8Array, at: number): string =>
-    hexOf(packet.subarray(at + 4, at + 8))
-  const key = identification(sent, header)
+  const copy = sent.slice()
+  const header = fragmentHeaderIpv6(sent)
+  if (header === undefined) return copy
   const before = fragmentHeaderIpv6(received)
-  if (before !== undefined && identification(received, before) === key) return sent
+  const key = identificationIpv6(sent, header)
+  if (before !== undefined && identificationIpv6(received, before) === key) return copy
   const id = ids.get(key) ?? ids.size + 1
   ids.set(key, id)
-  const copy = sent.slice()
   copy.set([0, 0, id >> 8, id & 0xff], header + 4)
   return copy
+}
+
+function identificationIpv6(packet: Uint8Array, header: number): string {
+  return hexOf(packet.subarray(header + 4, header + 8))
 }
 
 /**
  * In an originated packet only Generic UDP Encapsulation is UDP. Its source port is a hash with a secret, and
  * its checksum, which may be absent, covers that.
  */
-function maskGuePort(packet: Uint8Array, transport: number): Uint8Array {
-  const isIpv6 = packet[0]! >> 4 === 6
-  const isWhole = isIpv6 || (packet[6]! & 0x3f) === 0
-  if (packet[isIpv6 ? 6 : 9] !== Protocol.udp || packet.length < transport + 8) return packet
-  const hasChecksum = packet[transport + 6] !== 0 || packet[transport + 7] !== 0
-  const isRight = !isWhole || hasRightChecksum(packet, transport, Protocol.udp)
-  packet[transport] = packet[transport + 1] = 0
-  packet[transport + 6] = 0
-  packet[transport + 7] = hasChecksum ? (isRight ? 1 : 2) : 0
+function maskGuePort(packet: Uint8Array, at: number): Uint8Array {
+  const transport = transportOf(packet)
+  if (transport?.protocol !== Protocol.udp || transport.isLaterFragment) return packet
+  if (packet.length < at + 8) return packet
+  const hasChecksum = packet[at + 6] !== 0 || packet[at + 7] !== 0
+  const isRight = transport.isFragment || hasRightChecksum(packet, at, Protocol.udp)
+  packet[at] = packet[at + 1] = 0
+  packet[at + 6] = 0
+  packet[at + 7] = hasChecksum ? (isRight ? 1 : 2) : 0
   return packet
 }
 
@@ -272,7 +277,7 @@ function isOriginated(
 ): boolean {
   const transport = transportOf(sent)
   if (transport === undefined) return false
-  if (transport.isLaterFragment) return ids.has(fragmentKey(sent))
+  if (transport.isLaterFragment) return sent[0]! >> 4 === 4 && ids.has(fragmentKey(sent))
   const data = sent.subarray(transport.offset)
   switch (transport.protocol) {
     case Protocol.icmp:
@@ -301,20 +306,32 @@ function isOriginated(
 interface Transport {
   protocol: number
   offset: number
+  /** Of any kind. */
+  isFragment: boolean
   isLaterFragment: boolean
 }
 
 function transportOf(packet: Uint8Array): Transport | undefined {
   const version = packet.length > 0 ? packet[0]! >> 4 : 0
-  if (version === 4 && packet.length >= 20)
+  if (version === 4 && packet.length >= 20) {
+    const field = (packet[6]! << 8) | packet[7]!
     return {
       protocol: packet[9]!,
       offset: (packet[0]! & 15) * 4,
-      isLaterFragment: (((packet[6]! << 8) | packet[7]!) & 0x1fff) !== 0,
+      isFragment: (field & 0x3fff) !== 0,
+      isLaterFragment: (field & 0x1fff) !== 0,
     }
-  if (version === 6 && packet.length >= 40)
-    return { protocol: packet[6]!, offset: 40, isLaterFragment: false }
-  return undefined
+  }
+  if (version !== 6 || packet.length < 40) return undefined
+  const header = fragmentHeaderIpv6(packet)
+  if (header === undefined)
+    return { protocol: packet[6]!, offset: 40, isFragment: false, isLaterFragment: false }
+  return {
+    protocol: packet[header]!,
+    offset: header + 8,
+    isFragment: true,
+    isLaterFragment: ((packet[header + 2]! << 8) | (packet[header + 3]! & 0xf8)) !== 0,
+  }
 }
 
 /** What an ICMP error quotes, undefined when the packet is none. */

@@ -347,6 +347,13 @@ function routeUpdates(addresses: wiring.Addresses): RouteUpdate[] {
     {
       op: 'routes',
       routes: [
+        ...['127.0.0.0/8', '::1/128'].map((prefix) => ({
+          table: 'local' as const,
+          prefix,
+          type: 'local' as const,
+          metric: 0,
+          nextHops: [{ interfaceIndex: LO }],
+        })),
         ...sideNames.flatMap((side) => [
           {
             table: 'main' as const,

@@ -1,4 +1,4 @@
-import { NO_HOP } from '../../port/neighbours.js'
+import { HopState, NO_HOP } from '../../port/neighbours.js'
 import type { FramePool } from '../../port/frame-pool.js'
 import {
   delta16,
@@ -12,7 +12,7 @@ import {
   updateUdp,
 } from '../../wire/checksum.js'
 import * as ipv4 from '../../wire/ipv4.js'
-import { copyAddress } from '../../wire/ipv6.js'
+import * as ipv6 from '../../wire/ipv6.js'
 import * as sctp from '../../wire/sctp.js'
 import * as tcp from '../../wire/tcp.js'
 import * as udp from '../../wire/udp.js'
@@ -40,6 +40,8 @@ export function masqueradeRequest(
 ): Verdict {
   const hop = routeToDestination(exit, packet, destination, 0)
   if (hop === NO_HOP) return exit.verdict
+  if (exit.neighbours.state[hop] === HopState.local && isLoopback(destination))
+    return exit.drop(Reason['no-route'])
   if (!packet.hasHeader) return exit.drop(Reason['truncated-transport-header'])
   const portBe = table.halfs[connection * LINE_HALFS + H.destinationPortBe]!
   if (packet.family === 6) {
@@ -50,6 +52,11 @@ export function masqueradeRequest(
     rewrite(exit.pool, packet, ipv4.DESTINATION, addressBe, DESTINATION_PORT, portBe)
   }
   return exit.forward(packet.network, packet.totalBytes, hop)
+}
+
+/** Nothing that came from outside goes to the director's loopback. */
+function isLoopback({ family, address }: Destination): boolean {
+  return family === 6 ? ipv6.isLoopback(address.words, 0) : ipv4.isLoopback(address.words[0]!)
 }
 
 /** The way back, by the hop that `routeToClient` has found. */
@@ -108,7 +115,7 @@ function rewriteIpv6(
 ): void {
   const { words } = pool
   const addressDelta = deltaAddressIpv6(words, addressAt, replacement, replacementAt)
-  copyAddress(replacement, replacementAt, words, addressAt)
+  ipv6.copyAddress(replacement, replacementAt, words, addressAt)
   rewriteTransport(pool, packet, addressDelta, portOffset, portBe)
 }
 
