@@ -2,6 +2,7 @@ import { accessSync, constants, existsSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { native } from '../kernel/native.js'
+import { oracleUnavailable } from '../scenario/oracle/oracle.js'
 
 const help = `Says what this machine can do for uvs, what it cannot, and what to do about it.
 
@@ -49,6 +50,7 @@ export function main(args: string[]): number {
     afxdp,
     tun,
     ...moduleFindings(),
+    oracleFinding(),
     ...toolFindings(),
   ]
   if (args.includes('--json')) {
@@ -156,6 +158,15 @@ function moduleFindings(): Finding[] {
     const there = hasModule(name)
     return { what: `kernel: ${name}`, answer: there ? 'yes' : 'no', note: there ? has : lacks }
   })
+}
+
+function oracleFinding(): Finding {
+  const lacks = oracleUnavailable('guest')
+  return {
+    what: 'guest with IPVS',
+    answer: lacks ? 'no' : 'yes',
+    note: lacks || 'uvs oracle has a kernel to ask, in User-Mode Linux',
+  }
 }
 
 /** Loaded, built in, or on the disk to be loaded. */
