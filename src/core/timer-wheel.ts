@@ -90,10 +90,12 @@ export class TimerWheel {
     const line = connection * LINE_WORDS
     const oldExpires = words[line + W.expires]!
     const oldDelay = words[line + W.timeout]!
+    const isLinked = this.bytes[connection * LINE_BYTES + B.timerLevel] !== 0
+    if (isLinked && expires === oldExpires && delay === oldDelay) return
     words[line + W.expires] = expires
     words[line + W.timeout] = delay
     const shift = shiftOf(delay)
-    if (this.bytes[connection * LINE_BYTES + B.timerLevel] !== 0) {
+    if (isLinked) {
       const isSameSlot =
         (oldDelay === delay || shiftOf(oldDelay) === shift) &&
         reached(oldExpires, oldDelay) >> shift === reached(expires, delay) >> shift
