@@ -17,6 +17,15 @@ const tools: Record<string, Tool> = {
     summary: 'run a scenario through the director in virtual time, and trace what it does',
     load: () => import('./replay.js'),
   },
+  parity: {
+    summary:
+      'scenarios through the director and through a real kernel: the first difference, explained',
+    load: () => import('./parity.js'),
+  },
+  explain: {
+    summary: 'what the director does with a packet of a scenario, and why',
+    load: () => import('./explain.js'),
+  },
   mark: {
     summary: 'marking rules of a running director, as iptables -j MARK has them',
     load: () => import('./mark.js'),

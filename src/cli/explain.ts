@@ -1,0 +1,25 @@
+import { eventsOf } from '../scenario/events.js'
+import { explainLine } from '../scenario/explain.js'
+import { readScenario } from '../scenario/parse.js'
+
+const help = `Says what the director does with the packet of a scenario's line, and why.
+
+Usage: uvs explain FILE.scn LINE
+`
+
+/** `uvs explain`. Exit status: 0; 2 for a wrong command line. */
+export async function main(args: string[]): Promise<number> {
+  const [file, line, ...more] = args
+  if (file === '--help' || file === '-h') {
+    process.stdout.write(help)
+    return 0
+  }
+  if (file === undefined || !/^\d+$/.test(line ?? '') || more.length > 0) {
+    process.stderr.write(`uvs explain: a file and the number of a line\n\n${help}`)
+    return 2
+  }
+  const scenario = readScenario(file)
+  const source = new Map(scenario.directives.map((each) => [each.line, each.text]))
+  process.stdout.write(await explainLine(eventsOf(scenario), file, source, Number(line)))
+  return 0
+}
