@@ -62,3 +62,11 @@ export function sortConnections(connections: readonly ConnectionRecord[]): Conne
 export function formatTrace(trace: Trace): string {
   return trace.map((record) => `${JSON.stringify(record)}\n`).join('')
 }
+
+/** A trace from NDJSON. @throws SyntaxError */
+export function parseTrace(text: string): Trace {
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as TraceRecord)
+}

@@ -1,0 +1,106 @@
+/**
+ * uvs beside a real kernel: every scenario in test/scenarios, as many again made at random, and a scheduler
+ * that is broken on purpose.
+ */
+import { randomInt } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { lc } from '../../src/core/schedulers/lc.js'
+import { schedulers } from '../../src/core/schedulers/index.js'
+import type { SchedulerKind } from '../../src/core/schedulers/scheduler.js'
+import { compareTraces, type Difference } from '../../src/scenario/compare.js'
+import { eventsOf } from '../../src/scenario/events.js'
+import { explainDifference } from '../../src/scenario/explain.js'
+import { Oracle, oracleUnavailable } from '../../src/scenario/oracle/oracle.js'
+import { differenceOf, shrinkDifference } from '../../src/scenario/parity.js'
+import { parseScenario, readScenario } from '../../src/scenario/parse.js'
+import { profiles } from '../../src/scenario/random-profiles.js'
+import { randomScenario } from '../../src/scenario/random.js'
+import { replay } from '../../src/scenario/replay.js'
+import type { Scenario } from '../../src/scenario/scenario.js'
+import { parseTrace } from '../../src/scenario/trace.js'
+
+const RANDOM = 40
+const root = fileURLToPath(new URL('../../../test/scenarios/', import.meta.url))
+const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.scn') && !file.startsWith('uvs-only/'))
+  .sort()
+
+function explained(scenario: Scenario, difference: Difference): Promise<string> {
+  const source = new Map(scenario.directives.map((each) => [each.line, each.text]))
+  return explainDifference(eventsOf(scenario), scenario.name, source, difference)
+}
+
+t.test('parity with the kernel', { skip: oracleUnavailable(), timeout: 900_000 }, async (t) => {
+  const oracle = await Oracle.start()
+  t.teardown(() => oracle.stop())
+
+  await t.test('every scenario', async (t) => {
+    for (const file of files) {
+      const scenario = readScenario(join(root, file))
+      const events = eventsOf(scenario)
+      const kernels = await oracle.run(scenario)
+      const difference = compareTraces(events, await replay(scenario), kernels)
+      if (difference) t.fail(await explained(scenario, difference))
+      else t.pass(file)
+      const recording = join(root, file.replace(/\.scn$/, '.ndjson'))
+      if (!existsSync(recording)) continue
+      const recorded = compareTraces(events, parseTrace(readFileSync(recording, 'utf8')), kernels)
+      t.equal(recorded, undefined, `${file} is recorded as the kernel does it`)
+    }
+  })
+
+  await t.test('fresh ones, made at random', async (t) => {
+    const seed = randomInt(1e9)
+    t.comment(`seed ${seed}: uvs parity --random ${RANDOM} --seed ${seed}`)
+    for (let i = 0; i < RANDOM; i++) {
+      const profile = profiles[i % profiles.length]!
+      const name = `${profile.name}-${seed + i}.scn`
+      const text = randomScenario(seed + i, profile)
+      const difference = await differenceOf(oracle, parseScenario(text, name))
+      if (!difference) {
+        t.pass(name)
+        continue
+      }
+      const small = await shrinkDifference(oracle, name, text)
+      const scenario = parseScenario(small, name)
+      const smallest = (await differenceOf(oracle, scenario)) ?? difference
+      t.fail(`${await explained(scenario, smallest)}\n${small}`)
+    }
+  })
+
+  await t.test(
+    'a scheduler that forgets the weights is caught, shrunk and explained',
+    async (t) => {
+      const registry = schedulers as Map<string, SchedulerKind>
+      const wlc = registry.get('wlc')!
+      registry.set('wlc', { ...lc, name: 'wlc' })
+      t.teardown(() => registry.set('wlc', wlc))
+      const profile = profiles.find(({ name }) => name === 'wlc')!
+      for (let seed = 1; ; seed++) {
+        const name = `wlc-${seed}.scn`
+        const text = randomScenario(seed, profile)
+        if (!(await differenceOf(oracle, parseScenario(text, name)))) {
+          if (seed < 20) continue
+          return t.fail('twenty scenarios did not catch it')
+        }
+        const small = await shrinkDifference(oracle, name, text)
+        t.ok(
+          small.split('\n').length < text.split('\n').length / 2,
+          `${text.split('\n').length} lines become ${small.split('\n').length}`,
+        )
+        const scenario = parseScenario(small, name)
+        const difference = (await differenceOf(oracle, scenario))!
+        const said = await explained(scenario, difference)
+        t.match(said, /wlc-\d+\.scn/)
+        t.match(said, 'what differs')
+        t.comment(said)
+        registry.set('wlc', wlc)
+        t.equal(await differenceOf(oracle, scenario), undefined, 'and was the scheduler’s fault')
+        return
+      }
+    },
+  )
+})
