@@ -13,7 +13,7 @@ sysctl net.ipv4.vs.conn_reuse_mode=0
 tcp 10.1.0.7:1024 > 10.1.0.100:80 S
 tcp 10.1.0.7:1025 > 10.1.0.100:80 S # a comment
 tcp 10.1.0.7:1024 > 10.1.0.100:81 S
-tcp 10.1.0.7:1024 > 10.1.0.100:80 R
+tcp 10.1.0.7:1024 > 10.1.0.100:80 FA
 udp 192.0.2.1:5 > 10.1.0.100:80
 `
 const scenario = parseScenario(text, 'x.scn')
@@ -38,9 +38,9 @@ t.test(
   async (t) => {
     t.match(await explain(6), /there was a template: .*10\.1\.0\.0:0 > 10\.1\.0\.100/)
     t.match(await explain(6), '6: tcp 10.1.0.7:1025 > 10.1.0.100:80 S\n')
-    const reset = await explain(8)
-    t.match(reset, /there was a connection: TCP SYN_RECV 10\.1\.0\.7:1024/)
-    t.match(reset, '10.1.0.7:1024 went from SYN_RECV to CLOSE')
+    const end = await explain(8)
+    t.match(end, /there was a connection: TCP SYN_RECV 10\.1\.0\.7:1024/)
+    t.match(end, '10.1.0.7:1024 went from SYN_RECV to TIME_WAIT')
     t.match(await explain(7), 'no service wants the packet by its address, port or mark')
     t.match(await explain(9), 'not forwarded: no-service')
     await t.rejects(explain(1), { message: 'x.scn: line 1 has no packet' })
