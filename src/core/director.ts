@@ -313,7 +313,13 @@ export class Director {
       const connection = this.findReply()
       if (connection !== 0) return this.processReply(connection)
     }
+    return this.processRequest()
+  }
 
+  /** What is no reply: a packet of a connection that there is, or one that may begin one. */
+  protected processRequest(): Verdict {
+    const { words, exit, packet, connections } = this
+    const { protocol, ports } = packet
     const connection =
       packet.family === 6
         ? this.table.findRequestIpv6(protocol, words, packet.sourceAt, packet.destinationAt, ports)

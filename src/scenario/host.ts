@@ -1,6 +1,6 @@
 /**
- * The machine that a scenario's director stands in, as far as packets meet it that IPVS declines: what is
- * addressed to the machine ends in its stack, everything else is routed on as a router does.
+ * The machine that a scenario's director stands in, as far as packets meet it around IPVS: which ones its stack
+ * lets in, which are its own, and where those go that are not.
  */
 import type { Random } from '../port/random.js'
 import * as icmp from '../wire/icmp.js'
@@ -18,6 +18,7 @@ import {
   MTU,
   onLinkSide,
   ownAddresses,
+  sideNames,
 } from './wiring.js'
 
 export interface RoutedPacket {
@@ -30,6 +31,13 @@ export interface RoutedPacket {
 /** Room for an error's headers in front of a packet. */
 const HEADROOM = 64
 
+/** Addresses of all that are on a link, of all machines or of all routers: the director is one of them. */
+const toEverybody: ReadonlySet<string> = new Set([
+  ...['255.255.255.255', '10.1.255.255', '10.2.255.255', '224.0.0.1'],
+  // The last two are the routers' of each network.
+  ...['ff02::1', 'ff02::2', 'fd01::', 'fd02::'],
+])
+
 export class Host {
   private readonly local: ReadonlySet<string>
 
@@ -41,33 +49,49 @@ export class Host {
     this.local = new Set([...ownAddresses, ...virtual])
   }
 
+  /**
+   * Whether the stack lets a packet in at all. What comes from the machine's own IPv4 address, from many, or
+   * goes to nowhere is dropped where routes are looked up, before IPVS. Whether the packet is well-formed is
+   * the director's to say.
+   */
+  admits(packet: Uint8Array): boolean {
+    const [source, destination] = addressesInPacket(packet)
+    if (source === undefined || destination === undefined) return true
+    if (destination.includes(':'))
+      return ![source, destination].includes('::1') && !isMulticast(source)
+    if (/^(0|127)\./.test(destination)) return false
+    if (source === '0.0.0.0') return destination === '255.255.255.255'
+    return !(
+      /^(0|127|2[2-5]\d)\./.test(source) ||
+      this.local.has(source) ||
+      toEverybody.has(source)
+    )
+  }
+
   /** Whether a packet with this mark is the machine's own. */
   isLocal(packet: Uint8Array, mark: number): boolean {
     const [, destination] = addressesInPacket(packet)
     if (destination === undefined) return false
-    return isLocalMark(mark) || this.local.has(destination) || isForAll(destination)
+    return isLocalMark(mark) || this.local.has(destination) || toEverybody.has(destination)
   }
 
-  /** A packet that IPVS has declined: taken by the machine's stack, or what leaves the machine because of it. */
-  receive(packet: Uint8Array, mark: number): 'local' | RoutedPacket[] {
-    const [source, destination] = addressesInPacket(packet)
-    if (source === undefined || destination === undefined || !isSound(packet)) return []
-    if (this.local.has(source) || isMartian(source) || isLoopback(destination)) return []
-    if (this.isLocal(packet, mark)) return 'local'
+  /** What leaves the machine because of a well-formed packet that is for another one. */
+  forward(packet: Uint8Array, side: Side): RoutedPacket[] {
+    const [source, destination] = addressesInPacket(packet) as [string, string]
     if (isMulticast(destination)) return []
-    return packet[0]! >> 4 === 4
-      ? this.routeIpv4(packet, source, destination)
-      : this.routeIpv6(packet, source, destination)
+    return destination.includes(':')
+      ? this.forwardIpv6(packet, source, hopTo(destination), side)
+      : this.forwardIpv4(packet, source, hopTo(destination))
   }
 
-  private routeIpv4(packet: Uint8Array, source: string, destination: string): RoutedPacket[] {
+  private forwardIpv4(packet: Uint8Array, source: string, next: Hop): RoutedPacket[] {
     const { words, halfs, bytes, at } = scratch(packet)
     if (ipv4.ttl(bytes, at) > 1) {
       ipv4.decrementTtl(halfs, at)
-      return [hop(destination, bytes.slice(at, at + packet.length))]
+      return [{ ...next, packet: bytes.slice(at, at + ipv4.totalLength(bytes, at)) }]
     }
     if (!icmp.mayAnswer(words, halfs, bytes, at)) return []
-    const back = hop(source, packet)
+    const back = hopTo(source)
     const length = icmp.prependError(
       words,
       halfs,
@@ -81,38 +105,55 @@ export class Host {
       MTU,
     )
     const start = at - icmp.ERROR_HEADER_BYTES
-    return length === 0 ? [] : [{ ...back, packet: bytes.slice(start, start + length) }]
+    return [{ ...back, packet: bytes.slice(start, start + length) }]
   }
 
-  private routeIpv6(packet: Uint8Array, source: string, destination: string): RoutedPacket[] {
+  private forwardIpv6(packet: Uint8Array, source: string, next: Hop, side: Side): RoutedPacket[] {
     const { words, halfs, bytes, at } = scratch(packet)
-    if (bytes[at + ipv6.HOP_LIMIT]! > 1) {
-      bytes[at + ipv6.HOP_LIMIT]!--
-      return [hop(destination, bytes.slice(at, at + packet.length))]
+    const length = ipv6.totalLength(bytes, at)
+    const refuse = (type: number, code: number): RoutedPacket[] => {
+      const chain = new ipv6.HeaderChain()
+      chain.walk(bytes, at, at + length)
+      if (!icmpv6.mayAnswer(words, bytes, at, chain, at + length, type)) return []
+      const back = hopTo(source)
+      const own = ipv6.parseAddress(links[back.side].addressV6)!
+      const errorLength = icmpv6.prependError(
+        words,
+        halfs,
+        bytes,
+        at,
+        length,
+        type,
+        code,
+        0,
+        own,
+        0,
+      )
+      const start = at - icmpv6.ERROR_HEADER_BYTES
+      return [{ ...back, packet: bytes.slice(start, start + errorLength) }]
     }
-    const back = hop(source, packet)
-    const length = icmpv6.prependError(
-      words,
-      halfs,
-      bytes,
-      at,
-      packet.length,
-      icmpv6.Icmpv6Type.timeExceeded,
-      icmpv6.HOP_LIMIT_EXCEEDED,
-      0,
-      ipv6.parseAddress(links[back.side].addressV6)!,
-      0,
-    )
-    const start = at - icmpv6.ERROR_HEADER_BYTES
-    return [{ ...back, packet: bytes.slice(start, start + length) }]
+    if (bytes[at + ipv6.HOP_LIMIT]! <= 1)
+      return refuse(icmpv6.Icmpv6Type.timeExceeded, icmpv6.HOP_LIMIT_EXCEEDED)
+    if (next.side !== side) {
+      if (source === '::') return []
+      if (/^fe[89ab]/.test(source))
+        return refuse(icmpv6.Icmpv6Type.destinationUnreachable, icmpv6.UnreachableCode.beyondScope)
+    }
+    bytes[at + ipv6.HOP_LIMIT]!--
+    return [{ ...next, packet: bytes.slice(at, at + length) }]
   }
 }
 
+interface Hop {
+  side: Side
+  dmac: string
+}
+
 /** Where a packet to this address leaves, and to whom. */
-function hop(address: string, packet: Uint8Array): RoutedPacket {
+function hopTo(address: string): Hop {
   const side = onLinkSide(address)
-  const gateway = address.includes(':') ? GATEWAY_V6 : GATEWAY
-  return { side: side ?? 'client', dmac: macOf(side ? address : gateway), packet }
+  if (side) return { side, dmac: macOf(address) }
+  return { side: sideNames[0]!, dmac: macOf(address.includes(':') ? GATEWAY_V6 : GATEWAY) }
 }
 
 function scratch(packet: Uint8Array): {
@@ -127,38 +168,6 @@ function scratch(packet: Uint8Array): {
   return { words: new Int32Array(memory), halfs: new Uint16Array(memory), bytes, at: HEADROOM }
 }
 
-/** Whether the machine's IP layer takes the packet at all. */
-function isSound(packet: Uint8Array): boolean {
-  const { words, halfs, bytes, at } = scratch(packet)
-  return packet[0]! >> 4 === 4
-    ? ipv4.validate(words, halfs, bytes, at, packet.length) === ipv4.Malformed.none
-    : ipv6.validate(bytes, at, packet.length) === ipv6.Malformed.none
-}
-
-function isForAll(address: string): boolean {
-  return (
-    address === '255.255.255.255' ||
-    address === '10.1.255.255' ||
-    address === '10.2.255.255' ||
-    address === '224.0.0.1' ||
-    address === 'ff02::1' ||
-    address === 'ff02::2'
-  )
-}
-
 function isMulticast(address: string): boolean {
-  return address.includes(':')
-    ? address.startsWith('ff')
-    : Number(address.split('.')[0]) >> 4 === 14
-}
-
-function isLoopback(address: string): boolean {
-  return address === '::1' || address.startsWith('127.')
-}
-
-/** No packet comes from such a source. */
-function isMartian(source: string): boolean {
-  if (source.includes(':')) return isLoopback(source) || isMulticast(source)
-  const first = Number(source.split('.')[0])
-  return first === 0 || first === 127 || first >= 224
+  return address.includes(':') ? address.startsWith('ff') : /^2(2[4-9]|3\d)\./.test(address)
 }

@@ -1,7 +1,7 @@
 /** A scenario through the director, in virtual time: the kernel oracle's counterpart. */
 import { Writable } from 'node:stream'
 import { executeEach } from '../control/api.js'
-import { Names, ServiceNames } from '../control/ipvsadm/names.js'
+import { Names } from '../control/ipvsadm/names.js'
 import { runIpvsadm, type Backend } from '../control/ipvsadm/run.js'
 import { parseSetting } from '../control/sysctl.js'
 import { IpvsError } from '../core/commands.js'
@@ -9,6 +9,7 @@ import { DataPlane } from '../core/data-plane.js'
 import { describeConnections } from '../core/describe.js'
 import { Director } from '../core/director.js'
 import { RouteTable, type RouteUpdate } from '../core/route-table.js'
+import { Verdict } from '../core/verdict.js'
 import { MemoryPort } from '../drivers/memory.js'
 import { JIFFIES_PER_SECOND, ManualClock } from '../port/clock.js'
 import { FramePool } from '../port/frame-pool.js'
@@ -83,13 +84,13 @@ export async function replayEvents(
 }
 
 class World {
-  readonly director: Director
+  readonly director: ScenarioDirector
   private readonly clock = new ManualClock()
   private readonly ports: Record<Side, MemoryPort>
   private readonly kernelPort: MemoryPort
   private readonly dataPlane: DataPlane
   private readonly host: Host
-  private readonly names = new Names(new ServiceNames(''))
+  private readonly names = new NumericNames()
   private readonly backend: Backend
   private atMs = 0
   private marked = false
@@ -105,7 +106,7 @@ class World {
         pool,
         name: side,
         linkLayer: LinkLayer.ethernet,
-        mac: ethernet.parseMac(wiring.links[side].mac)!,
+        mac: macOf(side),
         mtu: wiring.MTU,
       })
     this.ports = { client: portFor('client'), server: portFor('server') }
@@ -115,7 +116,7 @@ class World {
     const addresses = wiring.addressesOf(events)
     routes.apply(routeUpdates(addresses))
     const random = new SeededRandom(seed)
-    this.director = new Director({
+    this.director = new ScenarioDirector({
       pool,
       neighbours: routes,
       random,
@@ -221,39 +222,25 @@ class World {
 
   private packet(event: Event & { kind: 'packet' }): PacketRecord {
     const { packet, side, mark, line } = event
-    const isLocal = this.host.isLocal(packet, mark)
-    this.mark(isLocal ? mark : 0)
-    const port = this.ports[side]
-    const isV6 = packet.length > 0 && packet[0]! >> 4 === 6
-    const frame = frameOf(
-      packet,
-      wiring.links[side].mac,
-      FAR_MAC,
-      isV6 ? ethernet.EtherTypeBe.ipv6 : ethernet.EtherTypeBe.ipv4,
-    )
-    this.options.onFrame?.(frame, side, 'in', this.atMs)
-    if (!port.inject(frame))
-      throw new RangeError(`a packet of ${packet.length} bytes does not fit into a frame`)
-    while (port.pending > 0) this.dataPlane.round()
+    const { host, director } = this
     const record: PacketRecord = { line, out: [], declined: false }
+    // What is longer than the link's MTU does not come through it.
+    if (packet.length > wiring.MTU) return record
+    const frame = frameOf(packet, wiring.links[side].mac, FAR_MAC)
+    this.options.onFrame?.(frame, side, 'in', this.atMs)
+    if (!host.admits(packet)) return record
+    director.isForwarding = !host.isLocal(packet, mark)
+    this.mark(director.isForwarding ? 0 : mark)
+    this.ports[side].inject(frame)
+    while (this.ports[side].pending > 0) this.dataPlane.round()
     for (const each of wiring.sideNames)
       for (const sent of this.ports[each].takeTransmitted()) this.record(record, each, sent)
     for (const left of this.kernelPort.takeTransmitted()) {
-      // What the director itself has made of the packet for its own stack is delivered there.
-      const outcome = this.host.receive(left, mark)
-      if (outcome === 'local') record.declined = true
+      // What the director has rewritten for its own stack is delivered there, too.
+      if (host.isLocal(left, mark)) record.declined = true
       else
-        for (const { side: out, dmac, packet: routed } of outcome)
-          this.record(
-            record,
-            out,
-            frameOf(
-              routed,
-              dmac,
-              ethernet.parseMac(wiring.links[out].mac)!,
-              routed[0]! >> 4 === 6 ? ethernet.EtherTypeBe.ipv6 : ethernet.EtherTypeBe.ipv4,
-            ),
-          )
+        for (const { side: out, dmac, packet: routed } of host.forward(left, side))
+          this.record(record, out, frameOf(routed, dmac, macOf(out)))
     }
     if (record.declined) record.out = []
     return record
@@ -264,7 +251,7 @@ class World {
     record.out.push(sentPacket(side, frame))
   }
 
-  /** The packet that comes next bears this firewall mark. */
+  /** The packet that comes next bears this firewall mark: a rule that matches all gives it. */
   private mark(mark: number): void {
     if (mark === 0 && !this.marked) return
     this.director.execute({ op: 'set-marks', rules: mark === 0 ? [] : [{ mark }] })
@@ -275,12 +262,14 @@ class World {
 /** Where packets come from. */
 const FAR_MAC = ethernet.parseMac('02:fa:00:00:00:01')!
 
-function frameOf(
-  packet: Uint8Array,
-  to: string,
-  from: Uint8Array,
-  etherTypeBe: number,
-): Uint8Array {
+function macOf(side: Side): Uint8Array {
+  return ethernet.parseMac(wiring.links[side].mac)!
+}
+
+/** A frame of an IP packet. @param to the station's address as text */
+function frameOf(packet: Uint8Array, to: string, from: Uint8Array): Uint8Array {
+  const { ipv4, ipv6 } = ethernet.EtherTypeBe
+  const etherTypeBe = packet[0]! >> 4 === 6 ? ipv6 : ipv4
   const frame = new Uint8Array(ethernet.HEADER_BYTES + packet.length)
   frame.set(ethernet.parseMac(to)!)
   frame.set(from, 6)
@@ -288,6 +277,30 @@ function frameOf(
   frame[13] = etherTypeBe >> 8
   frame.set(packet, ethernet.HEADER_BYTES)
   return frame
+}
+
+/**
+ * The director, which is told of each packet whether it is for another machine. The kernel has two hooks for the
+ * two: of what it forwards, IPVS takes only replies and ICMP errors.
+ */
+class ScenarioDirector extends Director {
+  /** Whether the packet that comes next is for another machine. */
+  isForwarding = false
+
+  protected override processRequest(): Verdict {
+    return this.isForwarding ? Verdict.decline : super.processRequest()
+  }
+}
+
+/** Names as a machine without a resolver has them: addresses stay numbers. */
+class NumericNames extends Names {
+  override addressOf(): undefined {
+    return undefined
+  }
+
+  override lookUpHosts(): Promise<void> {
+    return Promise.resolve()
+  }
 }
 
 function sentPacket(side: Side, frame: Uint8Array): SentPacket {

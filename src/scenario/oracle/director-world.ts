@@ -5,6 +5,7 @@ import { enterNewNetworkNamespace, setOffload } from '../../kernel/own-namespace
 import { PacketSocket } from '../../kernel/packet-socket.js'
 import type { Side } from '../scenario.js'
 import type { SentPacket } from '../trace.js'
+import { MTU } from '../wiring.js'
 import type { ForkServer } from './fork-server.js'
 import type { Job } from './job.js'
 import { sides } from './wire-up.js'
@@ -68,6 +69,8 @@ export class DirectorWorld {
 
   /** Sends an IP packet to the director and waits until it has dealt with it. */
   send(packet: Uint8Array, side: Side, mark: number): { out: SentPacket[]; declined: boolean } {
+    // What is longer than the link's MTU does not come through it.
+    if (packet.length > MTU) return { out: [], declined: false }
     const link = this.links[side]
     const frame = new Uint8Array(ETHERNET_BYTES + packet.length)
     frame.set(link.macs)

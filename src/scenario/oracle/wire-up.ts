@@ -50,8 +50,11 @@ export function jobOf(events: readonly Event[]): Job {
     const { address, prefixLength, addressV6, prefixLengthV6 } = links[side]
     wiring.push(
       `link add name ${device} address ${mac} type veth peer name ${far} address ${farMac}`,
-      `link set ${far} arp off addrgenmode none up`,
-      `link set ${device} addrgenmode none up`,
+      // One after the other: of what one command says, the kernel brings the device up first, and IPv6 with it.
+      `link set ${far} arp off addrgenmode none`,
+      `link set ${device} addrgenmode none`,
+      `link set ${far} up`,
+      `link set ${device} up`,
       `addr add ${address}/${prefixLength} dev ${device}`,
       `addr add ${addressV6}/${prefixLengthV6} dev ${device} nodad`,
     )
