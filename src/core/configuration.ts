@@ -265,6 +265,7 @@ export class Configuration {
       const counters = this.counterSlot()
       destination = new Destination(this.slots.take(), counters, service, address, portBe)
       this.slots.put(destination)
+      if (address.family === 6) this.services.hadIpv6 = true
     }
     applyDestinationOptions(destination, options)
     destination.lastWeight = options.weight

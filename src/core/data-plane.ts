@@ -1,11 +1,15 @@
-import { FrameBatch, type FramePool } from '../port/frame-pool.js'
+import { FrameBatch, IP_HEADROOM, type FramePool } from '../port/frame-pool.js'
 import { HopState, type Neighbours } from '../port/neighbours.js'
 import { LinkLayer, type PacketPort } from '../port/packet-port.js'
 import { JIFFIES_PER_SECOND, type Clock } from '../port/clock.js'
 import * as ethernet from '../wire/ethernet.js'
+import * as icmpv6 from '../wire/icmpv6.js'
+import { IpProtocol } from '../wire/ipv4.js'
+import * as ipv6 from '../wire/ipv6.js'
 import { fragmentIpv4, fragmentIpv6 } from './fragment.js'
 import type { Director } from './director.js'
 import { NeighbourQueue } from './neighbour-queue.js'
+import { Gathered, Ipv6Reassembly } from './reassembly-ipv6.js'
 import { Reason, Verdict } from './verdict.js'
 
 /** Frames taken from one port before the next port has its turn. */
@@ -48,6 +52,7 @@ export class DataPlane {
   private readonly outgoing: FrameBatch[]
   private readonly fragments = new FrameBatch(64)
   private readonly waiting: NeighbourQueue
+  private readonly reassembly: Ipv6Reassembly
   /** Whether each port has a link layer, and its own Ethernet address as three halfs. */
   private readonly isEthernet: Uint8Array
   private readonly portMac: Uint16Array
@@ -62,6 +67,7 @@ export class DataPlane {
     this.clock = options.clock
     this.outgoing = options.ports.map(() => new FrameBatch(BATCH_SIZE))
     this.waiting = new NeighbourQueue(options.neighbours)
+    this.reassembly = new Ipv6Reassembly(options.pool)
     this.isEthernet = Uint8Array.from(options.ports, (port) =>
       port.linkLayer === LinkLayer.ethernet ? 1 : 0,
     )
@@ -93,6 +99,8 @@ export class DataPlane {
       total += count
     }
     if (this.waiting.count > 0) this.retryWaiting()
+    if (this.reassembly.waiting > 0) this.reassembly.expire(this.now)
+    if (this.reassembly.lost > 0) this.countLostFragments()
     for (let p = 0; p < this.ports.length; p++) {
       const batch = this.outgoing[p]!
       if (batch.count > 0) this.ports[p]!.transmit(batch)
@@ -142,9 +150,96 @@ export class DataPlane {
         return this.send(this.director.outHop, this.director.outOffset, this.director.outLength)
       case Verdict.decline:
         return this.sendToKernel(network, available)
+      case Verdict.gather:
+        return this.gather(network, available, port)
       default:
         this.pool.give(offset)
     }
+  }
+
+  /** A fragment of IPv6: its packet goes on its way when the last of them has come. */
+  private gather(network: number, available: number, port: number): void {
+    const { director, reassembly } = this
+    switch (reassembly.add(network, this.now)) {
+      case Gathered.complete:
+        return this.processGathered(port)
+      case Gathered.waits:
+        return
+      case Gathered.unusable:
+        return this.drop(network, Reason.fragment)
+    }
+    switch (director.processSingle(network, available, port)) {
+      case Verdict.forward:
+        return this.send(director.outHop, director.outOffset, director.outLength)
+      case Verdict.decline:
+        return this.sendToKernel(network, available)
+      default:
+        this.pool.give(network)
+    }
+  }
+
+  /** A packet that has been put together lies in no frame, so it leaves in pieces, or as a copy. */
+  private processGathered(port: number): void {
+    const { director, reassembly, neighbours } = this
+    const { network, length, largest } = reassembly
+    const largestFrame = this.pool.frameSize - IP_HEADROOM
+    switch (director.process(network, length, port, largest)) {
+      case Verdict.forward: {
+        const { outHop: hop, outOffset, outLength } = director
+        const mtu = Math.min(neighbours.mtu[hop]!, largestFrame)
+        for (const piece of this.piecesOf(outOffset, outLength, mtu))
+          this.send(hop, piece.offset, piece.length)
+        return
+      }
+      case Verdict.decline:
+        for (const piece of this.piecesOf(network, length, largestFrame))
+          this.sendToKernel(piece.offset, piece.length)
+    }
+  }
+
+  /**
+   * Frames with what a packet that was put together has become: whole if it fits, else in pieces, if possible those
+   * that it came in. Where there are too few frames none, and that is counted.
+   */
+  private piecesOf(
+    offset: number,
+    length: number,
+    mtu: number,
+  ): { offset: number; length: number }[] {
+    const { pool, reassembly } = this
+    const { bytes } = pool
+    const isIpv6 = bytes[offset]! >>> 4 === 6
+    const shift = reassembly.network - offset
+    const isError =
+      shift === icmpv6.ERROR_HEADER_BYTES && bytes[offset + ipv6.NEXT_HEADER] === IpProtocol.icmpv6
+    // No piece of IPv6 gets longer than those that came, whatever is in front of them.
+    const longest = isIpv6 && !isError ? reassembly.largest : length
+    const pieces = this.fragments
+    pieces.count = 0
+    if (length <= Math.min(mtu, longest)) {
+      const frame = pool.take()
+      if (frame >= 0) {
+        bytes.copyWithin(frame + IP_HEADROOM, offset, offset + length)
+        pieces.push(frame + IP_HEADROOM, length)
+      }
+    } else if (isIpv6) {
+      const size = Math.min(mtu, Math.max(longest, ipv6.MIN_MTU))
+      const identification = this.director.fragmentIdentification()
+      fragmentIpv6(pool, offset, length, size, identification, pieces, reassembly.geometry, shift)
+    } else {
+      fragmentIpv4(pool, offset, length, mtu, pieces, reassembly.geometry, shift)
+    }
+    if (pieces.count === 0) this.director.countReason(Reason['no-frame'])
+    return Array.from({ length: pieces.count }, (_, i) => ({
+      offset: pieces.offsets[i]!,
+      length: pieces.lengths[i]!,
+    }))
+  }
+
+  /** Fragments whose packet never came together. */
+  private countLostFragments(): void {
+    for (; this.reassembly.lost > 0; this.reassembly.lost--)
+      this.director.countReason(Reason.fragment)
   }
 
   /** Sends an IP packet to its next hop: now, when the neighbour is known, or by the kernel. */

@@ -36,7 +36,7 @@ import { isOnePacket, persistentDestinationPortBe, Templates } from './template.
 import { Tasks } from './tasks.js'
 import { TimerWheel } from './timer-wheel.js'
 import { Traffic } from './traffic.js'
-import { Reason, type Verdict } from './verdict.js'
+import { Reason, Verdict } from './verdict.js'
 
 export interface DirectorOptions {
   /** The memory that packets are in. */
@@ -252,12 +252,16 @@ export class Director {
    *   header's or ICMP error's room before it
    * @param available bytes received from there on; padding may follow the packet
    * @param inPort index of the port that it came in by
+   * @param largestFragment of a packet that was put together: its longest fragment, in bytes of IP; else 0
    */
-  process(network: number, available: number, inPort: number): Verdict {
+  process(network: number, available: number, inPort: number, largestFragment = 0): Verdict {
     const { bytes, words, exit, packet } = this
     packet.network = network
     packet.inPort = inPort
-    if (available > 0 && bytes[network]! >>> 4 === 6) return this.processIpv6(available)
+    if (available > 0 && bytes[network]! >>> 4 === 6) {
+      packet.largestFragment = largestFragment
+      return this.processIpv6(available, false)
+    }
     const malformed = ipv4.validate(words, this.halfs, bytes, network, available)
     if (malformed !== ipv4.Malformed.none) return exit.drop(malformed)
     packet.family = 4
@@ -277,7 +281,19 @@ export class Director {
     return this.processTransport()
   }
 
-  private processIpv6(available: number): Verdict {
+  /**
+   * The same for a fragment of IPv6 that is not to be put together with others: as far as it goes, it is a packet
+   * of its own.
+   */
+  processSingle(network: number, available: number, inPort: number): Verdict {
+    const { packet } = this
+    packet.network = network
+    packet.inPort = inPort
+    packet.largestFragment = 0
+    return this.processIpv6(available, true)
+  }
+
+  private processIpv6(available: number, isSingle: boolean): Verdict {
     const { bytes, words, exit, packet } = this
     const { network, chain } = packet
     const malformed = ipv6.validate(bytes, network, available)
@@ -288,14 +304,17 @@ export class Director {
     packet.destinationAt = ipv6.destinationAt(network)
     packet.sourceBe = ipv6.foldAddress(words, packet.sourceAt)
     packet.destinationBe = ipv6.foldAddress(words, packet.destinationAt)
-    if (this.services.countOf(6) === 0) return exit.decline(Reason['no-service'])
-    if (ipv6.isMulticast(words, packet.sourceAt) || ipv6.isLoopback(words, packet.sourceAt))
-      return exit.drop(Reason['martian-source'])
     const protocol = chain.walk(bytes, network, network + packet.totalBytes)
     packet.protocol = protocol
     packet.transport = chain.transport
     packet.headerBytes = chain.transport - network
-    if (chain.isFragment) return this.processFragment()
+    const isMartian =
+      ipv6.isMulticast(words, packet.sourceAt) || ipv6.isLoopback(words, packet.sourceAt)
+    // Fragments are put together in front of all else, once there has been a service.
+    if (chain.isFragment && !isSingle && !isMartian && this.services.hadIpv6) return Verdict.gather
+    if (this.services.countOf(6) === 0) return exit.decline(Reason['no-service'])
+    if (isMartian) return exit.drop(Reason['martian-source'])
+    if (chain.fragmentOffset !== 0) return exit.decline(Reason.fragment)
     if (protocol === ipv4.IpProtocol.icmpv6) return this.icmpv6.process(packet)
     return this.processTransport()
   }
@@ -417,7 +436,6 @@ export class Director {
     packet.ports = 0
     const isOurs =
       packet.protocol !== ipv4.IpProtocol.icmp &&
-      packet.protocol !== ipv4.IpProtocol.icmpv6 &&
       (services.hasAddress(packet.family, packet.words, packet.destinationAt) ||
         this.slots.mayReply(packet.family, packet.words, packet.sourceAt) ||
         services.getByMark(packet.family, this.marks.markOf(packet)) !== undefined)

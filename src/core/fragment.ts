@@ -5,6 +5,41 @@ import * as ipv6 from '../wire/ipv6.js'
 
 const MORE_FRAGMENTS = 0x2000
 
+/** What fragments had of a packet that was put together from them. */
+export interface Geometry {
+  /** Bytes of the packet up to the end of the first fragment's. */
+  readonly first: number
+  /** Bytes of each of the others. */
+  readonly later: readonly number[]
+}
+
+/**
+ * Sizes of the pieces that data are cut into: the same as they came in, where these fit, as the kernel's
+ * ip6_fragment and ip_do_fragment do it; else as large as possible.
+ *
+ * @param geometry what came in, if they have come in pieces
+ * @param shift bytes that have been put in front of the packet since then
+ * @param headerBytes of the packet, which are not cut
+ * @param most bytes of data in a piece
+ */
+function sizesOf(
+  geometry: Geometry | undefined,
+  shift: number,
+  headerBytes: number,
+  payloadBytes: number,
+  most: number,
+): number[] {
+  if (geometry) {
+    const sizes = [geometry.first + shift - headerBytes, ...geometry.later]
+    if (sizes.every((size, i) => size <= most && ((size & 7) === 0 || i === sizes.length - 1)))
+      return sizes
+  }
+  const size = most & ~7
+  const sizes: number[] = []
+  for (let left = payloadBytes; left > 0; left -= size) sizes.push(left <= most ? left : size)
+  return sizes
+}
+
 /**
  * Cuts an IPv4 packet into fragments of at most `mtu` bytes (RFC 791, section 3.2), each in a frame of its
  * own; the packet itself is left to the caller. Options stay in every fragment, as only fragments with
@@ -17,18 +52,19 @@ export function fragmentIpv4(
   length: number,
   mtu: number,
   into: FrameBatch,
+  geometry?: Geometry,
+  shift = 0,
 ): boolean {
   const { bytes, halfs } = pool
   const headerBytes = ipv4.headerBytes(bytes, offset)
   const payloadBytes = length - headerBytes
-  const pieceBytes = (mtu - headerBytes) & ~7
-  if (pieceBytes <= 0) return false
-  const pieces = Math.ceil(payloadBytes / pieceBytes)
-  if (pieces > pool.available || pieces > into.capacity - into.count) return false
+  if (mtu - headerBytes < 8) return false
+  const sizes = sizesOf(geometry, shift, headerBytes, payloadBytes, mtu - headerBytes)
+  if (sizes.length > pool.available || sizes.length > into.capacity - into.count) return false
   const field = (bytes[offset + 6]! << 8) | bytes[offset + 7]!
-  for (let done = 0; done < payloadBytes; done += pieceBytes) {
-    const isLast = done + pieceBytes >= payloadBytes
-    const size = isLast ? payloadBytes - done : pieceBytes
+  let done = 0
+  for (const size of sizes) {
+    const isLast = done + size >= payloadBytes
     const start = pool.take() + IP_HEADROOM
     bytes.copyWithin(start, offset, offset + headerBytes)
     bytes.copyWithin(
@@ -44,6 +80,7 @@ export function fragmentIpv4(
     bytes[start + 7] = fragmentField
     ipv4.writeChecksum(halfs, bytes, start)
     into.push(start, total)
+    done += size
   }
   return true
 }
@@ -64,19 +101,21 @@ export function fragmentIpv6(
   mtu: number,
   identification: number,
   into: FrameBatch,
+  geometry?: Geometry,
+  shift = 0,
 ): boolean {
   const { bytes } = pool
   const nextHeaderAt = lastHeaderOnTheWay(bytes, offset, length)
   const headerBytes = headerEnd(bytes, offset, nextHeaderAt)
   const payloadBytes = length - headerBytes
-  const pieceBytes = (mtu - headerBytes - FRAGMENT_HEADER_BYTES) & ~7
-  if (pieceBytes <= 0) return false
-  const pieces = Math.ceil(payloadBytes / pieceBytes)
-  if (pieces > pool.available || pieces > into.capacity - into.count) return false
+  const most = mtu - headerBytes - FRAGMENT_HEADER_BYTES
+  if (most < 8) return false
+  const sizes = sizesOf(geometry, shift, headerBytes, payloadBytes, most)
+  if (sizes.length > pool.available || sizes.length > into.capacity - into.count) return false
   const next = bytes[offset + nextHeaderAt]!
-  for (let done = 0; done < payloadBytes; done += pieceBytes) {
-    const isLast = done + pieceBytes >= payloadBytes
-    const size = isLast ? payloadBytes - done : pieceBytes
+  let done = 0
+  for (const size of sizes) {
+    const isLast = done + size >= payloadBytes
     const start = pool.take() + IP_HEADROOM
     const header = start + headerBytes
     const from = offset + headerBytes + done
@@ -87,6 +126,7 @@ export function fragmentIpv6(
     bytes[start + nextHeaderAt] = ipv6.NextHeader.fragment
     writeFragmentHeader(bytes, header, next, done | (isLast ? 0 : 1), identification)
     into.push(start, total)
+    done += size
   }
   return true
 }

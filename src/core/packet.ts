@@ -18,6 +18,8 @@ export class Packet {
   headerBytes = 0
   /** Bytes of the IP packet by its own account; what a link layer padded behind it is not part of it. */
   totalBytes = 0
+  /** Bytes of the longest fragment that an IPv6 packet was put together from; 0 when it came as it is. */
+  largestFragment = 0
   /** Byte offset of the transport header. */
   transport = 0
   /** Bytes from there to the packet's end. */

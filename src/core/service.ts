@@ -69,6 +69,8 @@ export class ServiceRegistry {
   /** Those by mark, the oldest first. */
   private readonly marked = new Set<Service>()
   private ipv6Services = 0
+  /** There has been a service or destination of IPv6: from then on fragments are put together. */
+  hadIpv6 = false
   private anyPortServices = 0
   private ftpServices = 0
 
@@ -193,7 +195,10 @@ export class ServiceRegistry {
   }
 
   private count(service: Service, by: number): void {
-    if (service.family === 6) this.ipv6Services += by
+    if (service.family === 6) {
+      this.ipv6Services += by
+      this.hadIpv6 = true
+    }
     if (isFtp(service)) this.ftpServices += by
     else if (service.portBe === 0) this.anyPortServices += by
   }

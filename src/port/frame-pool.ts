@@ -16,9 +16,14 @@ export class FramePool {
   private readonly free: Int32Array
   private freeCount: number
   private readonly frameMask: number
+  /**
+   * Offset of memory behind the frames that holds a packet of any size with its headroom, for one that is put
+   * together from fragments; -1 when the region ends before. It is no frame: nobody owns it.
+   */
+  readonly scratch: number
 
   /**
-   * @param region the memory, at least `frameSize * frameCount` bytes
+   * @param region the memory, at least `frameSize * frameCount` bytes, SCRATCH_BYTES more for a scratch
    * @param frameSize bytes in a frame, a power of two, 2048 at least
    * @param frameCount how many
    */
@@ -35,6 +40,8 @@ export class FramePool {
     this.halfs = new Uint16Array(region)
     this.bytes = new Uint8Array(region)
     this.frameMask = ~(frameSize - 1)
+    const frames = frameSize * frameCount
+    this.scratch = region.byteLength >= frames + SCRATCH_BYTES ? frames : -1
     this.free = new Int32Array(frameCount)
     for (let i = 0; i < frameCount; i++) this.free[i] = (frameCount - 1 - i) * frameSize
     this.freeCount = frameCount
@@ -66,6 +73,9 @@ export class FramePool {
 export const ETHERNET_HEADROOM = 258
 /** The same for ports without a link layer: IP starts at a multiple of 4. */
 export const IP_HEADROOM = 272
+
+/** Bytes of a pool's scratch: the longest IP packet, and headroom. */
+export const SCRATCH_BYTES = 66 * 1024
 
 /** A list of frames with room for a fixed number of them. Reused for ever, so it costs no allocation. */
 export class FrameBatch {

@@ -372,8 +372,9 @@ function tunnelled(packet: Uint8Array): Uint8Array | undefined {
 function sameEnds(a: Uint8Array, b: Uint8Array): boolean {
   const version = a.length > 0 ? a[0]! >> 4 : 0
   if (b.length === 0 || b[0]! >> 4 !== version) return false
-  const [start, end, protocol] = version === 6 ? [8, 40, 6] : [12, 20, 9]
-  if (a.length < end || b.length < end || a[protocol] !== b[protocol]) return false
+  const [start, end] = version === 6 ? [8, 40] : [12, 20]
+  if (a.length < end || b.length < end) return false
+  if (transportOf(a)?.protocol !== transportOf(b)?.protocol) return false
   for (let i = start; i < end; i++) if (a[i] !== b[i]) return false
   return true
 }

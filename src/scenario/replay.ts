@@ -12,7 +12,7 @@ import { RouteTable, type RouteUpdate } from '../core/route-table.js'
 import { Verdict } from '../core/verdict.js'
 import { MemoryPort } from '../drivers/memory.js'
 import { JIFFIES_PER_SECOND, ManualClock } from '../port/clock.js'
-import { FramePool } from '../port/frame-pool.js'
+import { FramePool, SCRATCH_BYTES } from '../port/frame-pool.js'
 import { LinkLayer } from '../port/packet-port.js'
 import { SeededRandom } from '../port/random.js'
 import * as ethernet from '../wire/ethernet.js'
@@ -100,7 +100,11 @@ class World {
     private readonly options: ReplayOptions,
   ) {
     const seed = options.seed ?? 1
-    const pool = new FramePool(new ArrayBuffer(FRAME_BYTES * FRAMES), FRAME_BYTES, FRAMES)
+    const pool = new FramePool(
+      new ArrayBuffer(FRAME_BYTES * FRAMES + SCRATCH_BYTES),
+      FRAME_BYTES,
+      FRAMES,
+    )
     const portFor = (side: Side): MemoryPort =>
       new MemoryPort({
         pool,

@@ -127,43 +127,51 @@ export class HeaderChain {
     this.transport = offset
     this.fragmentOffset = 0
     this.isFragment = false
-    while (isExtension(next) && next !== NextHeader.none) {
+    while (isExtension(next)) {
       if (at + 2 > end) return (this.protocol = -1)
       const following = bytes[at]!
-      let length = (bytes[at + 1]! + 1) << 3
       if (next === NextHeader.fragment) {
         this.isFragment = true
         if (at + 4 > end) return (this.protocol = -1)
         const fragmentOffset = ((bytes[at + 2]! << 8) | bytes[at + 3]!) & 0xfff8
         if (fragmentOffset !== 0) {
           // The protocol is known only if no other extension header follows.
-          if (isExtension(following) && following !== NextHeader.none) return (this.protocol = -1)
+          if (isExtension(following)) return (this.protocol = -1)
           this.fragmentOffset = fragmentOffset
           return (this.protocol = following)
         }
-        length = 8
-      } else if (next === NextHeader.authentication) {
-        length = (bytes[at + 1]! + 2) << 2
       }
+      at += extensionBytes(bytes, at, next)
       next = following
-      at += length
     }
     this.transport = at
     return (this.protocol = next)
   }
 }
 
-function isExtension(header: number): boolean {
+/** Whether a header of this type may be followed by another that says what the packet carries. */
+export function isExtension(header: number): boolean {
   switch (header) {
     case NextHeader.hopByHop:
     case NextHeader.routing:
     case NextHeader.fragment:
     case NextHeader.authentication:
-    case NextHeader.none:
     case NextHeader.destinationOptions:
       return true
     default:
       return false
+  }
+}
+
+/** Length in bytes of the extension header of this type at an offset. */
+export function extensionBytes(bytes: Uint8Array, offset: number, type: number): number {
+  switch (type) {
+    case NextHeader.fragment:
+      return 8
+    case NextHeader.authentication:
+      return (bytes[offset + 1]! + 2) << 2
+    default:
+      return (bytes[offset + 1]! + 1) << 3
   }
 }
 

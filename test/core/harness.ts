@@ -73,7 +73,7 @@ function textOf(words: Int32Array, at: number): string {
 }
 
 export interface Outcome {
-  verdict: 'drop' | 'decline' | 'forward'
+  verdict: (typeof verdictNames)[number]
   /** Why the packet itself was not forwarded, undefined when it was. */
   reason: string | undefined
   /** What is sent, undefined when nothing is. */
@@ -81,7 +81,7 @@ export interface Outcome {
   hop: number
 }
 
-const verdictNames = ['drop', 'decline', 'forward'] as const
+const verdictNames = ['drop', 'decline', 'forward', 'gather'] as const
 
 export const VIP = '192.0.2.1'
 /** The director's address on the clients' side and on the servers'. */
@@ -119,7 +119,7 @@ export class Harness {
     const counted = total(director) - before
     const { outOffset, outLength } = director
     if (counted > 1) throw new Error(`counted under ${counted} reasons`)
-    if (counted === 0 && verdict !== Verdict.forward)
+    if (counted === 0 && verdict !== Verdict.forward && verdict !== Verdict.gather)
       throw new Error(`${verdictNames[verdict]} without a reason`)
     return {
       verdict: verdictNames[verdict],

@@ -85,8 +85,9 @@ function decrementHopLimit(exit: Exit, packet: Packet): void {
   exit.pool.bytes[packet.network + HOP_LIMIT]!--
 }
 
+/** A packet that came in fragments can leave in the same. */
 function fits(exit: Exit, packet: Packet, mtu: number): boolean {
-  if (packet.totalBytes <= mtu) return true
+  if ((packet.largestFragment || packet.totalBytes) <= mtu) return true
   exit.answerIpv6(packet, Reason['too-big'], Icmpv6Type.packetTooBig, 0, swap32(mtu))
   return false
 }
