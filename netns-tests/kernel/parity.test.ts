@@ -33,12 +33,25 @@ function explained(scenario: Scenario, difference: Difference): Promise<string> 
   return explainDifference(eventsOf(scenario), scenario.name, source, difference)
 }
 
+t.setTimeout(900_000)
 t.test('parity with the kernel', { skip: oracleUnavailable(), timeout: 900_000 }, async (t) => {
-  const oracle = await Oracle.start()
-  t.teardown(() => oracle.stop())
+  // Two guests, for two processors.
+  const oracles = await Promise.all([Oracle.start(), Oracle.start()])
+  t.teardown(() => Promise.all(oracles.map((oracle) => oracle.stop())))
+  const [oracle] = oracles
 
-  await t.test('every scenario', async (t) => {
-    for (const file of files) {
+  /** Does something with each item, with as many at a time as there are guests. */
+  async function forEach<T>(items: readonly T[], run: (item: T, oracle: Oracle) => Promise<void>) {
+    let next = 0
+    await Promise.all(
+      oracles.map(async (oracle) => {
+        while (next < items.length) await run(items[next++]!, oracle)
+      }),
+    )
+  }
+
+  await t.test('every scenario', (t) =>
+    forEach(files, async (file, oracle) => {
       const scenario = readScenario(join(root, file))
       const events = eventsOf(scenario)
       const kernels = await oracle.run(scenario)
@@ -46,29 +59,27 @@ t.test('parity with the kernel', { skip: oracleUnavailable(), timeout: 900_000 }
       if (difference) t.fail(await explained(scenario, difference))
       else t.pass(file)
       const recording = join(root, file.replace(/\.scn$/, '.ndjson'))
-      if (!existsSync(recording)) continue
+      if (!existsSync(recording)) return
       const recorded = compareTraces(events, parseTrace(readFileSync(recording, 'utf8')), kernels)
       t.equal(recorded, undefined, `${file} is recorded as the kernel does it`)
-    }
-  })
+    }).then(() => t.end()),
+  )
 
   await t.test('fresh ones, made at random', async (t) => {
     const seed = randomInt(1e9)
     t.comment(`seed ${seed}: uvs parity --random ${RANDOM} --seed ${seed}`)
-    for (let i = 0; i < RANDOM; i++) {
+    const numbers = Array.from({ length: RANDOM }, (_, i) => i)
+    await forEach(numbers, async (i, oracle) => {
       const profile = profiles[i % profiles.length]!
       const name = `${profile.name}-${seed + i}.scn`
       const text = randomScenario(seed + i, profile)
       const difference = await differenceOf(oracle, parseScenario(text, name))
-      if (!difference) {
-        t.pass(name)
-        continue
-      }
+      if (!difference) return void t.pass(name)
       const small = await shrinkDifference(oracle, name, text)
       const scenario = parseScenario(small, name)
       const smallest = (await differenceOf(oracle, scenario)) ?? difference
       t.fail(`${await explained(scenario, smallest)}\n${small}`)
-    }
+    })
   })
 
   await t.test(
