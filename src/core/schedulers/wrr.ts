@@ -23,7 +23,7 @@ class WeightedRoundRobin implements Scheduler {
   private divisor: number
 
   constructor(private readonly service: Service) {
-    this.divisor = greatestCommonDivisor(service)
+    this.divisor = greatestCommonDivisor(service.destinations.map(({ weight }) => weight))
     this.greatest = greatestWeight(service) - (this.divisor - 1)
     this.threshold = this.greatest
   }
@@ -77,7 +77,7 @@ class WeightedRoundRobin implements Scheduler {
 
   private changed(): void {
     this.last = -1
-    this.divisor = greatestCommonDivisor(this.service)
+    this.divisor = greatestCommonDivisor(this.service.destinations.map(({ weight }) => weight))
     this.greatest = greatestWeight(this.service) - (this.divisor - 1)
     if (this.threshold > this.greatest || this.threshold === 0) this.threshold = this.greatest
     else if (this.divisor > 1)
@@ -90,9 +90,9 @@ function greatestWeight(service: Service): number {
 }
 
 /** Of the weights that are not 0; 1 when all are. */
-function greatestCommonDivisor(service: Service): number {
+export function greatestCommonDivisor(weights: readonly number[]): number {
   let divisor = 0
-  for (const { weight } of service.destinations) {
+  for (const weight of weights) {
     let a = weight
     let b = divisor
     while (b !== 0) [a, b] = [b, a % b]

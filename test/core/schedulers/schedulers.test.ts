@@ -15,7 +15,10 @@ import {
 
 t.test('the names are ipvsadm’s', (t) => {
   for (const [name, kind] of schedulers) t.equal(kind.name, name)
-  t.equal([...schedulers.keys()].join(' '), 'rr wrr lc wlc dh sh sed nq fo ovf none')
+  t.equal(
+    [...schedulers.keys()].join(' '),
+    'rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos none',
+  )
   t.end()
 })
 
