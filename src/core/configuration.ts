@@ -1,5 +1,5 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
-import { IpProtocol, isLimitedBroadcast, isMulticast, isZeroNetwork, swap16 } from '../wire/ipv4.js'
+import { IpProtocol, isLimitedBroadcast, isMulticast, isUnspecified, swap16 } from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import {
   formatAddress,
@@ -588,7 +588,7 @@ function checkDestinationAddress(address: Address): void {
   const isHost =
     family === 6
       ? ipv6.isUnicast(words, 0) && !ipv6.isLinkLocal(words, 0)
-      : !isMulticast(words[0]!) && !isZeroNetwork(words[0]!) && !isLimitedBroadcast(words[0]!)
+      : !isMulticast(words[0]!) && !isUnspecified(words[0]!) && !isLimitedBroadcast(words[0]!)
   if (!isHost) throw new IpvsError('EINVAL', `${formatAddress(address)} is no address of a host`)
 }
 

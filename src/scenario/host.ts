@@ -59,10 +59,10 @@ export class Host {
     if (source === undefined || destination === undefined) return true
     if (destination.includes(':'))
       return ![source, destination].includes('::1') && !isMulticast(source)
-    if (/^(0|127)\./.test(destination)) return false
+    if (destination === '0.0.0.0' || destination.startsWith('127.')) return false
     if (source === '0.0.0.0') return destination === '255.255.255.255'
     return !(
-      /^(0|127|2[2-5]\d)\./.test(source) ||
+      /^(127|22[4-9]|23\d)\./.test(source) ||
       this.local.has(source) ||
       toEverybody.has(source)
     )

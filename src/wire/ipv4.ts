@@ -239,9 +239,9 @@ export function isLoopback(addressBe: number): boolean {
   return (addressBe & 0xff) === 0x7f
 }
 
-/** 0.0.0.0/8, "this network". */
-export function isZeroNetwork(addressBe: number): boolean {
-  return (addressBe & 0xff) === 0
+/** 0.0.0.0. The rest of its /8 is ordinary, as in Linux since 5.3. */
+export function isUnspecified(addressBe: number): boolean {
+  return addressBe === 0
 }
 
 /** 255.255.255.255. */
@@ -249,12 +249,12 @@ export function isLimitedBroadcast(addressBe: number): boolean {
   return addressBe === -1
 }
 
-/** An address that no packet on the wire may come from (RFC 1812, 5.3.7). */
+/** An address that Linux takes no packet on the wire from; 0.0.0.0/8 and 240.0.0.0/4 are none (ip_route_input_slow). */
 export function isMartianSource(addressBe: number): boolean {
   return (
     isMulticast(addressBe) ||
     isLoopback(addressBe) ||
-    isZeroNetwork(addressBe) ||
-    (addressBe & 0xf0) === 0xf0 // 240.0.0.0/4 with the limited broadcast
+    isUnspecified(addressBe) ||
+    isLimitedBroadcast(addressBe)
   )
 }
