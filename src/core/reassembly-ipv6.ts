@@ -1,6 +1,10 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import { IP_HEADROOM, type FramePool } from '../port/frame-pool.js'
+import * as icmpv6 from '../wire/icmpv6.js'
+import { IpProtocol } from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
+import * as tcp from '../wire/tcp.js'
+import * as udp from '../wire/udp.js'
 import type { Geometry } from './fragment.js'
 import { timerFires } from './timer-wheel.js'
 
@@ -98,6 +102,7 @@ export class Ipv6Reassembly {
     const start = field & 0xfff8
     const size = offset + total - (header + FRAGMENT_HEADER_BYTES)
     const end = start + size
+    if (start === 0 && !this.hasTransport(offset, header, total)) return Gathered.single
     if (end > MAX_PAYLOAD_BYTES || this.network < 0) return Gathered.unusable
 
     const key = this.keyOf(offset, header)
@@ -159,6 +164,21 @@ export class Ipv6Reassembly {
       at += length
     }
     return at + FRAGMENT_HEADER_BYTES > end ? -1 : at
+  }
+
+  /** Whether a first fragment has all headers, as it has to (RFC 8200, section 4.5; ipv6frag_thdr_truncated). */
+  private hasTransport(offset: number, header: number, total: number): boolean {
+    const { bytes } = this.pool
+    const end = offset + total
+    let next = bytes[header]!
+    let at = header + FRAGMENT_HEADER_BYTES
+    while (ipv6.isExtension(next)) {
+      if (at + 2 > end) return true
+      const length = ipv6.extensionBytes(bytes, at, next)
+      next = bytes[at]!
+      at += length
+    }
+    return next === ipv6.NextHeader.none || at + headerBytesOf(next) <= end
   }
 
   private keyOf(offset: number, header: number): string {
@@ -236,6 +256,20 @@ export class Ipv6Reassembly {
       at += length
     }
     return field
+  }
+}
+
+/** What has to be there of the header of a protocol. */
+function headerBytesOf(protocol: number): number {
+  switch (protocol) {
+    case IpProtocol.tcp:
+      return tcp.MIN_HEADER_BYTES
+    case IpProtocol.udp:
+      return udp.HEADER_BYTES
+    case IpProtocol.icmpv6:
+      return icmpv6.HEADER_BYTES
+    default:
+      return 1
   }
 }
 

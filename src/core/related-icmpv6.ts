@@ -54,7 +54,12 @@ export class RelatedIcmpv6 {
     const quotedDestination = ipv6.destinationAt(quote)
     const turned = turnedPorts(words[ports >> 2]!)
     const answered = table.findReplyIpv6(protocol, words, quotedDestination, quotedSource, turned)
-    if (answered !== 0 && isMasqueraded(table.words, answered)) {
+    if (answered !== 0 && !isMasqueraded(table.words, answered)) {
+      // It needs no change, and is counted.
+      this.traffic.countOut(answered, packet.totalBytes)
+      return exit.decline(unrelated)
+    }
+    if (answered !== 0) {
       if (!this.passesForKernel(packet)) return exit.drop(Reason['bad-transport-checksum'])
       const hop = routeToClient(exit, packet, table, answered)
       if (hop === NO_HOP) return exit.verdict

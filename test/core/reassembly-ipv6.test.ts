@@ -151,7 +151,8 @@ t.test('the same again is let go, what overlaps ends the packet', async (t) => {
 t.test('fragments that cannot be', async (t) => {
   const world = new World()
   t.equal(world.add(piece(data, 0, 999, true)), Gathered.single, 'not a multiple of 8')
-  t.equal(world.add(piece(data, 0, 0, true)), Gathered.unusable, 'empty')
+  t.equal(world.add(piece(data, 0, 0, true)), Gathered.single, 'without its header')
+  t.equal(world.add(piece(data, 8, 8, true)), Gathered.unusable, 'empty')
   world.add(piece(data, 1000, 2000, false))
   t.equal(world.add(piece(data, 0, 900, false)), Gathered.unusable, 'another end')
   t.equal(world.add(piece(data, 1000, 1800, false)), Gathered.unusable)

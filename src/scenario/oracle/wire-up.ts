@@ -37,8 +37,8 @@ export const sides: Record<Side, { device: string; far: string; mac: string; far
 const MUTE_TCP = 'rule add pref 50 iif lo ipproto tcp blackhole'
 const UDP = 17
 
-/** TCP, UDP, SCTP and the control protocols. */
-const USUAL_PROTOCOLS = { 4: [1, 6, 17, 132], 6: [6, 17, 58, 132] }
+/** TCP, UDP, SCTP and the control protocols; IPv6's authentication header ends in the stack as it is. */
+const USUAL_PROTOCOLS = { 4: [1, 6, 17, 132], 6: [6, 17, 51, 58, 132] }
 /** The routing table that makes marked packets local. */
 const MARK_TABLE = 100
 
