@@ -191,6 +191,7 @@ function checkCommand(value: unknown, path: string): Command {
         name: string(fields['name'], at('name')),
         value: string(fields['value'], at('value')),
       }
+    case 'list-engine-templates':
     case 'flush':
     case 'get-timeouts':
     case 'list-marks':

@@ -111,6 +111,8 @@ export type Command =
   | { op: 'get-settings'; names?: string[] }
   /** What writing the text to the setting's file under /proc/sys/net/ipv4/vs does. */
   | { op: 'set-setting'; name: string; value: string }
+  /** What persistence engines keep of templates. */
+  | { op: 'list-engine-templates' }
 
 export interface Counters {
   connections: number
@@ -159,6 +161,17 @@ export interface ConnectionStatus {
   destination: string
   destinationPort: number
   isTemplate: boolean
+  /** Of a template that a persistence engine made: its name, and what the template goes by. */
+  persistenceEngine?: string
+  persistenceData?: string
+}
+
+/** A template of a persistence engine, by its connection number. */
+export interface EngineTemplate {
+  connection: number
+  engine: string
+  /** A character a byte. */
+  data: string
 }
 
 /** What the drivers have to bring to the director; all else stays with the kernel. */
@@ -178,6 +191,7 @@ export interface Replies {
   'get-steering': Steering
   /** Values as reading the file gives them, by name. */
   'get-settings': Record<string, string>
+  'list-engine-templates': EngineTemplate[]
   'get-counters': { reasons: Record<string, number>; connections: number; total: Counters }
 }
 export type Reply<C extends Command> = C['op'] extends keyof Replies ? Replies[C['op']] : null

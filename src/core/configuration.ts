@@ -30,6 +30,7 @@ import type { Connections } from './connections.js'
 import type { ConnectionTable } from './connection-table.js'
 import type { CounterRegion } from './counters.js'
 import { Destination, type DestinationSlots, forwardingFlag, IPIP } from './destination.js'
+import { isPersistenceEngine } from './engine-templates.js'
 import type { Defence } from './defence.js'
 import type { Estimator } from './estimator.js'
 import { timerFires } from './timer-wheel.js'
@@ -126,6 +127,8 @@ export class Configuration {
         return [...this.marks.list]
       case 'get-steering':
         return this.steering()
+      case 'list-engine-templates':
+        return this.connections.engineTemplates.list()
       case 'get-settings':
         return this.getSettings(command.names)
       case 'set-setting':
@@ -519,7 +522,7 @@ function parsePort(port: number): number {
 function checkServiceOptions(family: number, options: ServiceOptions): SchedulerKind {
   const scheduler = schedulers.get(options.scheduler)
   if (!scheduler) throw new IpvsError('ENOENT', `no scheduler '${options.scheduler}'`)
-  if (options.persistenceEngine !== undefined)
+  if (options.persistenceEngine !== undefined && !isPersistenceEngine(options.persistenceEngine))
     throw new IpvsError('ENOENT', `no persistence engine '${options.persistenceEngine}'`)
   if (schedulerFlagBits(options.scheduler, options.schedulerFlags) === undefined)
     throw new IpvsError(
@@ -548,6 +551,7 @@ function applyServiceOptions(service: Service, options: ServiceOptions): void {
   service.persistent = options.persistentTimeoutSeconds > 0
   service.persistentTimeoutJiffies = options.persistentTimeoutSeconds * JIFFIES_PER_SECOND
   service.clientPrefixLength = options.persistentPrefixLength
+  service.goesByCallId = options.persistenceEngine === 'sip'
 }
 
 function checkDestinationOptions(options: DestinationOptions): void {

@@ -661,7 +661,8 @@ export class ConnectionTable {
     const words = this.words
     const line = connection * LINE_WORDS
     const flags = words[line + W.flags]!
-    if ((flags & (ConnectionFlag.onePacket | ConnectionFlag.hashed)) !== 0) return
+    const { onePacket, engineTemplate, hashed } = ConnectionFlag
+    if ((flags & (onePacket | engineTemplate | hashed)) !== 0) return
     words[line + W.flags] = flags | ConnectionFlag.hashed
     this.insert(this.requestHashOfLine(line), connection)
     if (hasReply(flags)) this.insert(this.replyHashOfLine(line), connection)

@@ -100,4 +100,6 @@ export const ConnectionFlag = {
   noClientPort: 0x0800,
   template: 0x1000,
   onePacket: 0x2000,
+  /** Not the kernel's: a template that goes by what a persistence engine found, and is not in the index. */
+  engineTemplate: 0x1000000,
 } as const

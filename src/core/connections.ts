@@ -21,6 +21,7 @@ import type { Protocols } from './protocols/index.js'
 import { Direction, effectiveDirection, NO_EVENT, TemplateState } from './protocols/protocol.js'
 import { SctpState } from './protocols/sctp.js'
 import { TcpState } from './protocols/tcp.js'
+import { EngineTemplates } from './engine-templates.js'
 import { ReplyFilter } from './reply-filter.js'
 import type { TimerWheel } from './timer-wheel.js'
 
@@ -34,6 +35,7 @@ const EXPIRE_LATER_JIFFIES = 60 * JIFFIES_PER_SECOND
  */
 export class Connections {
   readonly replies = new ReplyFilter()
+  readonly engineTemplates = new EngineTemplates()
   /** Two IPv4 addresses of four words. */
   private readonly ipv4Ends = new Int32Array(8)
   now = 0
@@ -280,6 +282,7 @@ export class Connections {
         words[line + W.destinationBe]!,
         table.halfs[connection * LINE_HALFS + H.destinationPortBe]!,
       )
+    if ((flags & ConnectionFlag.engineTemplate) !== 0) this.engineTemplates.remove(connection)
     table.remove(connection)
   }
 }

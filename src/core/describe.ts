@@ -1,7 +1,7 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import { formatAddress, IpProtocol, swap16 } from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
-import type { ConnectionStatus } from './commands.js'
+import type { ConnectionStatus, EngineTemplate } from './commands.js'
 import { ConnectionFlag } from './connection.js'
 import type { ConnectionSnapshot, ConnectionTable } from './connection-table.js'
 import { Protocols } from './protocols/index.js'
@@ -36,14 +36,27 @@ export function describeConnection(
   }
 }
 
-/** All connections of a table, in no order that means anything; those that end meanwhile are left out. */
+/**
+ * All connections of a table, in no order that means anything; those that end meanwhile are left out.
+ *
+ * @param engineTemplates the director's reply to `list-engine-templates`
+ */
 export function* describeConnections(
   table: ConnectionTable,
   nowJiffies: number,
+  engineTemplates: readonly EngineTemplate[] = [],
 ): Generator<ConnectionStatus> {
+  const byConnection = new Map(engineTemplates.map((template) => [template.connection, template]))
   for (let connection = table.first(); connection !== 0; connection = table.next(connection)) {
     const snapshot = table.snapshot(connection)
-    if (snapshot) yield describeConnection(snapshot, nowJiffies)
+    if (!snapshot) continue
+    const status = describeConnection(snapshot, nowJiffies)
+    const template = byConnection.get(connection)
+    if (template && status.isTemplate) {
+      status.persistenceEngine = template.engine
+      status.persistenceData = template.data
+    }
+    yield status
   }
 }
 

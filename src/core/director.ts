@@ -32,7 +32,12 @@ import { RelatedIcmp } from './related-icmp.js'
 import { RelatedIcmpv6 } from './related-icmpv6.js'
 import { isFtp, isFtpData, ServiceRegistry, type Service } from './service.js'
 import { defaultSettings, type Settings } from './settings.js'
-import { isOnePacket, persistentDestinationPortBe, Templates } from './template.js'
+import {
+  isOnePacket,
+  NOTHING_TO_GO_BY,
+  persistentDestinationPortBe,
+  Templates,
+} from './template.js'
 import { Tasks } from './tasks.js'
 import { TimerWheel } from './timer-wheel.js'
 import { Traffic } from './traffic.js'
@@ -124,7 +129,7 @@ export class Director {
     const protocols = new Protocols()
     this.connections = new Connections(this.table, this.wheel, this.slots, protocols)
     this.connections.now = now
-    this.templates = new Templates(this.connections, this.settings)
+    this.templates = new Templates(this.connections, this.settings, pool.bytes)
     this.marks = new MarkRules((options.ports ?? []).map((port) => port.interface))
     this.estimator = new Estimator(this.counters, now)
     this.defence = new Defence(
@@ -547,6 +552,10 @@ export class Director {
   private schedulePersistent(service: Service): number {
     const { packet, templates, connections } = this
     let template = templates.find(service, packet)
+    if (template === NOTHING_TO_GO_BY) {
+      this.exit.drop(Reason['no-call-id'])
+      return NONE
+    }
     let destination: Destination
     if (template !== 0) {
       destination = connections.destinationOf(template)!

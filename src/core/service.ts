@@ -22,6 +22,8 @@ export class Service {
   schedulerFlags = 0
   /** Connections of a client, or client network, stick to their destination. */
   persistent = false
+  /** Templates go by the Call-ID of SIP messages, too (persistence engine sip). */
+  goesByCallId = false
   /** Timeout of templates. */
   persistentTimeoutJiffies = 0
   /** Bits of the address that clients have in common who stick together. */

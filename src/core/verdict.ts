@@ -47,6 +47,7 @@ export const reasons = [
   'local-delivery',
   'no-frame',
   'drop-packet-defence',
+  'no-call-id',
 ] as const
 export type Reason = (typeof reasons)[number]
 

@@ -250,9 +250,10 @@ export class Daemon {
       seed: 0,
       initialise: false,
     })
+    const templates = await this.thread.execute({ op: 'list-engine-templates' })
     let batch: ConnectionStatus[] = []
     let seen = 0
-    for (const connection of describeConnections(table, this.clock.nowJiffies())) {
+    for (const connection of describeConnections(table, this.clock.nowJiffies(), templates)) {
       if (matchesFilter(connection, filter)) batch.push(connection)
       if (++seen % LISTING_BATCH !== 0) continue
       yield batch

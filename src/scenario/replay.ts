@@ -158,7 +158,8 @@ class World {
           }
         }, commands),
       async *connections() {
-        yield [...describeConnections(director.table, clock.nowJiffies())]
+        const templates = director.execute({ op: 'list-engine-templates' })
+        yield [...describeConnections(director.table, clock.nowJiffies(), templates)]
       },
     }
   }

@@ -39,7 +39,7 @@ t.test('what the kernel refuses is refused with its error, and nothing changes',
   const cases: [string, string, Command][] = [
     ['a service twice', 'EEXIST', addService(service)],
     ['an unknown scheduler', 'ENOENT', addService(other, { scheduler: 'wrong' })],
-    ['an unknown persistence engine', 'ENOENT', addService(other, { persistenceEngine: 'sip' })],
+    ['an unknown persistence engine', 'ENOENT', addService(other, { persistenceEngine: 'nosuch' })],
     ['a prefix of 33', 'EINVAL', addService(other, { persistentPrefixLength: 33 })],
     ['a negative timeout', 'EINVAL', addService(other, { persistentTimeoutSeconds: -1 })],
     ['no address', 'EINVAL', addService({ protocol: 'tcp', address: 'x', port: 1 })],

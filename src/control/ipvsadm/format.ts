@@ -137,7 +137,11 @@ export function connectionLine(
     format,
     names,
   )
-  return `${connection.protocol.padEnd(3)} ${expires.padEnd(6)} ${connection.state.padEnd(11)} ${client.padEnd(18)} ${virtual.padEnd(18)} ${destination}\n`
+  const line = `${connection.protocol.padEnd(3)} ${expires.padEnd(6)} ${connection.state.padEnd(11)} ${client.padEnd(18)} ${virtual.padEnd(18)} `
+  const { persistenceEngine, persistenceData = '' } = connection
+  return format.persistentConnections && persistenceEngine
+    ? `${line}${destination.padEnd(18)} ${persistenceEngine.padEnd(16)} ${persistenceData}\n`
+    : `${line}${destination}\n`
 }
 
 /** `ipvsadm -L --timeout`. */
