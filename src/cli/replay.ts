@@ -1,10 +1,11 @@
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { LinkType, PcapWriter } from '../drivers/pcap.js'
-import { describeRecord } from '../scenario/account.js'
+import { describeRun } from '../scenario/account.js'
+import { eventsOf } from '../scenario/events.js'
 import { readScenario } from '../scenario/parse.js'
-import { replay } from '../scenario/replay.js'
-import type { Side } from '../scenario/scenario.js'
+import { replayEvents } from '../scenario/replay.js'
+import type { Event, Side } from '../scenario/scenario.js'
 import { formatTrace } from '../scenario/trace.js'
 import { sideNames } from '../scenario/wiring.js'
 
@@ -14,11 +15,11 @@ Usage: uvs replay FILE.scn [--trace OUT.ndjson] [--pcap OUT.pcap] [--seed N] [--
 
   --trace FILE   the trace, one JSON object a line; - is standard output
   --pcap FILE    the packets that came in and went out, at their times (.pcap; any other name: pcapng,
-                 which also says on which side)
+                 which also says on which side); - is standard output
   --seed N       of what the director draws at random, 1
   --json         the trace on standard output, as --trace -
 
-Without --trace and --json the run is told line by line.
+Unless standard output is taken by one of these, the run is told line by line.
 `
 
 /** `uvs replay`. Exit status: 0, 2 for a wrong command line; a scenario that cannot be read throws. */
@@ -54,14 +55,21 @@ export async function main(args: string[]): Promise<number> {
   if (!/^\d{1,9}$/.test(values.seed))
     return usage(`--seed ${values.seed}: a number from 0 to 999999999`)
 
+  const traceToStdout = values.json || values.trace === '-'
+  if (traceToStdout && values.pcap === '-')
+    return usage('trace and capture cannot both go to standard output')
+
   const scenario = readScenario(file)
-  const capture = values.pcap === undefined ? undefined : PcapWriter.create(values.pcap)
+  const events = eventsOf(scenario)
+  const capture = values.pcap === undefined ? undefined : captureTo(values.pcap)
   const interfaces = new Map<Side, number>(
     capture ? sideNames.map((side) => [side, capture.addInterface(side, LinkType.ethernet)]) : [],
   )
   try {
-    const trace = await replay(scenario, {
+    const refusals = new Map<Event, string>()
+    const trace = await replayEvents(events, scenario.name, {
       seed: Number(values.seed),
+      onRefusal: (event, problem) => refusals.set(event, problem),
       ...(capture
         ? {
             onFrame: (frame, side, direction, atMs) =>
@@ -75,15 +83,21 @@ export async function main(args: string[]): Promise<number> {
         : {}),
     })
     const text = formatTrace(trace)
-    const toStdout = values.json || values.trace === '-'
     if (values.trace !== undefined && values.trace !== '-') writeFileSync(values.trace, text)
-    if (toStdout) process.stdout.write(text)
-    else if (values.trace === undefined) {
-      const lines = new Map(scenario.directives.map(({ line, text }) => [line, text]))
-      for (const record of trace) process.stdout.write(describeRecord(record, lines))
+    if (traceToStdout) process.stdout.write(text)
+    else if (values.trace === undefined && values.pcap !== '-') {
+      const { directives } = scenario
+      for (const piece of describeRun({ directives, events, trace, refusals }))
+        process.stdout.write(piece)
     }
     return 0
   } finally {
     capture?.close()
   }
+}
+
+function captureTo(path: string): PcapWriter {
+  return path === '-'
+    ? new PcapWriter((bytes) => process.stdout.write(bytes.slice()))
+    : PcapWriter.create(path)
 }

@@ -79,7 +79,7 @@ function packetsOf(
           `${file}: link type ${linkType} is neither Ethernet (${LinkType.ethernet}) nor IP`,
         )
       const packet = layer === LinkLayer.ethernet ? ipOf(bytes) : bytes
-      if (packet && packet.length > 0) packets.push({ packet: packet.slice(), afterMs })
+      if (packet && packet.length > 0) packets.push({ packet: Uint8Array.from(packet), afterMs })
     }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException

@@ -1,7 +1,6 @@
 /** A scenario through the director, in virtual time: the kernel oracle's counterpart. */
 import { Writable } from 'node:stream'
 import { executeEach } from '../control/api.js'
-import { Names } from '../control/ipvsadm/names.js'
 import { runIpvsadm, type Backend } from '../control/ipvsadm/run.js'
 import { parseSetting } from '../control/sysctl.js'
 import { IpvsError } from '../core/commands.js'
@@ -20,6 +19,7 @@ import { parseConnections } from './compare.js'
 import { eventsOf } from './events.js'
 import { Host } from './host.js'
 import { LEAD_JIFFIES, ScenarioError, type Event, type Scenario, type Side } from './scenario.js'
+import { ScenarioSyncDaemons } from './sync-daemons.js'
 import {
   sortConnections,
   type EndRecord,
@@ -51,6 +51,8 @@ export interface ReplayOptions {
   seed?: number
   /** Called with each frame on the links, at its time. */
   onFrame?: (frame: Uint8Array, side: Side, direction: 'in' | 'out', atMs: number) => void
+  /** Called when the director does not take the value of a setting, with its words for it. */
+  onRefusal?: (event: Event, problem: string) => void
   /** Called before each event, and when all are through. */
   onEvent?: (event: Event | undefined, director: Director) => void
 }
@@ -90,7 +92,7 @@ class World {
   private readonly kernelPort: MemoryPort
   private readonly dataPlane: DataPlane
   private readonly host: Host
-  private readonly names = new NumericNames()
+  private readonly names = new wiring.NumericNames()
   private readonly backend: Backend
   private atMs = 0
   private marked = false
@@ -157,6 +159,7 @@ class World {
             return Promise.reject(error as Error)
           }
         }, commands),
+      syncDaemons: new ScenarioSyncDaemons(['lo', ...wiring.sideNames]),
       async *connections() {
         const templates = director.execute({ op: 'list-engine-templates' })
         yield [...describeConnections(director.table, clock.nowJiffies(), templates)]
@@ -220,7 +223,8 @@ class World {
     } catch (error) {
       // What the kernel refuses is refused here, too: the run goes on as there.
       if (!(error instanceof Error)) throw error
-      if (error instanceof IpvsError && error.code !== 'ENOENT') return
+      if (error instanceof IpvsError && error.code !== 'ENOENT')
+        return this.options.onRefusal?.(event, error.message)
       throw new ScenarioError(scenario, line, 'sysctl '.length + 1, error.message)
     }
   }
@@ -294,17 +298,6 @@ class ScenarioDirector extends Director {
 
   protected override processRequest(): Verdict {
     return this.isForwarding ? Verdict.decline : super.processRequest()
-  }
-}
-
-/** Names as a machine without a resolver has them: addresses stay numbers. */
-class NumericNames extends Names {
-  override addressOf(): undefined {
-    return undefined
-  }
-
-  override lookUpHosts(): Promise<void> {
-    return Promise.resolve()
   }
 }
 

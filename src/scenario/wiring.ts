@@ -1,12 +1,19 @@
 /**
  * What a scenario runs in: a director between two links, and neighbours whose Ethernet addresses are computed
- * from their own. Replay and the kernel oracle build the same.
+ * from their own. Replay (replay.ts, host.ts) and the kernel oracle (oracle/wire-up.ts) build the same:
  *
- * Local to the director are its own addresses, the address of every virtual service that the scenario ever
- * adds (from the start to the end, so that it does not matter when), and every packet with a mark from 1 to 8.
+ * - Local to the director are its own addresses, the address of every virtual service that the scenario ever
+ *   adds (from the start to the end, so that it does not matter when), and every packet with a mark from 1 to 8.
+ *   Virtual addresses are on the loopback interface.
+ * - Every address on a link that the scenario's commands and packets name is a neighbour from the start, and so
+ *   are the gateways. What is on no link leaves through the gateway on the client side.
+ * - The director has no link-local addresses.
+ * - Packets longer than the MTU get lost on their link.
  */
 import { isIPv4 } from 'node:net'
 import { canonicalIpv6, ipv6Words } from '../control/address.js'
+import { Names } from '../control/ipvsadm/names.js'
+import { CommandLineError, parseCommandLine, type Invocation } from '../control/ipvsadm/parse.js'
 import type { Event, Side } from './scenario.js'
 
 export interface Link {
@@ -87,9 +94,10 @@ export interface Addresses {
 export function addressesOf(events: readonly Event[]): Addresses {
   const all = new Set([GATEWAY, GATEWAY_V6])
   const virtual = new Set<string>()
+  const names = new NumericNames()
   for (const event of events) {
     if (event.kind === 'ipvsadm')
-      for (const { address, isVirtual } of addressesInCommand(event.args)) {
+      for (const { address, isVirtual } of addressesInCommand(event.args, names)) {
         all.add(address)
         if (isVirtual && !ownAddresses.includes(address)) virtual.add(address)
       }
@@ -109,17 +117,37 @@ export function addressesInPacket(packet: Uint8Array): string[] {
   return []
 }
 
-function addressesInCommand(args: readonly string[]): { address: string; isVirtual: boolean }[] {
-  const adds = args.some((arg) => arg === '--add-service' || /^-A/.test(arg))
-  return args.flatMap((arg, index) => {
-    const found = /^(?:-[tur]|--[a-z-]+=)?\[?([0-9a-f.:]+?)\]?(?::\d+)?$/i.exec(arg)?.[1]
-    if (found === undefined) return []
-    const own = /^(-[tu]|--(tcp|udp|sctp)-service)/
-    const isVirtual = adds && (own.test(arg) || own.test(args[index - 1] ?? ''))
-    if (isIPv4(found)) return [{ address: found, isVirtual }]
-    const v6 = canonicalIpv6(found)
-    return v6 === undefined ? [] : [{ address: v6, isVirtual }]
-  })
+/** What a command is about; nothing when ipvsadm cannot read it, which then does nothing. */
+function addressesInCommand(
+  args: readonly string[],
+  names: Names,
+): { address: string; isVirtual: boolean }[] {
+  let invocation: Invocation
+  try {
+    invocation = parseCommandLine(args, names)
+  } catch (error) {
+    if (error instanceof CommandLineError) return []
+    throw error
+  }
+  if (invocation.kind !== 'command') return []
+  const { command } = invocation
+  const found: { address: string; isVirtual: boolean }[] = []
+  if ('service' in command && command.service && 'address' in command.service)
+    found.push({ address: command.service.address, isVirtual: command.op === 'add-service' })
+  if ('destination' in command)
+    found.push({ address: command.destination.address, isVirtual: false })
+  return found
+}
+
+/** Names as a machine without a resolver has them: hosts have none, ports those of the system. */
+export class NumericNames extends Names {
+  override addressOf(): undefined {
+    return undefined
+  }
+
+  override lookUpHosts(): Promise<void> {
+    return Promise.resolve()
+  }
 }
 
 function ipv6Text(bytes: Uint8Array): string {

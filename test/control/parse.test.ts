@@ -206,6 +206,26 @@ t.test('listings', (t) => {
     ['-L --json', { kind: 'list-services', format: { ...defaultFormat, json: true } }],
     ['-S -n', { kind: 'save', format: { ...defaultFormat, numeric: true } }],
     ['-R', { kind: 'restore' }],
+    [
+      '--start-daemon master',
+      { kind: 'start-daemon', daemon: { state: 'master', interface: 'eth0', syncId: 0 } },
+    ],
+    [
+      '--start-daemon backup --mcast-interface lo --syncid 3 --sync-maxlen 2000 --mcast-group ff02::9 --mcast-port 99 --mcast-ttl 7',
+      {
+        kind: 'start-daemon',
+        daemon: {
+          state: 'backup',
+          interface: 'lo',
+          syncId: 3,
+          maxLength: 2000,
+          group: 'ff02::9',
+          port: 99,
+          ttl: 7,
+        },
+      },
+    ],
+    ['--stop-daemon backup --syncid 3', { kind: 'stop-daemon', state: 'backup' }],
     ['-h', { kind: 'help' }],
     ['-v --nosuch', { kind: 'version' }],
   ]
@@ -215,7 +235,6 @@ t.test('listings', (t) => {
 
 t.test('what ipvsadm would do and uvs does not, is refused in words', (t) => {
   const cases: [line: string, message: RegExp, status: number][] = [
-    ['--start-daemon master', /synchronisation daemon is not part of this version/, 255],
     ['-A -t 1.1.1.1:80 -p -M 255.0.255.0', /netmask 255.0.255.0: only masks/, 2],
     ['-A -t 1.1.1.1:80 -s rr -b ,sh-nosuch', /invalid scheduler flag `sh-nosuch'/, 2],
   ]

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import t from 'tap'
 import { parseScenario, readScenario } from '../../src/scenario/parse.js'
@@ -172,4 +173,18 @@ t.test('errors say where and what', async (t) => {
     })(),
     { file: '/somewhere/a.scn', line: 2, column: 7, name: 'ScenarioError' },
   )
+})
+
+t.test('the examples of the documentation', async (t) => {
+  const text = readFileSync('docs/scenarios.md', 'utf8')
+  const kinds = new Set<string>()
+  for (const [, section = ''] of text.matchAll(/^### `(\w+)[^]*?^```\n([^]*?)^```/gm))
+    kinds.add(section)
+  t.strictSame([...kinds], ['at', 'ipvsadm', 'sysctl', 'tcp', 'udp', 'sctp', 'raw', 'pcap'])
+  for (const [, example = ''] of text.matchAll(/^### `[^]*?^```\n([^]*?)^```/gm))
+    t.ok(parse(example).length > 0, example)
+  const [, example = ''] = /^### Scenarios[^]*?^```\n([^]*?)^```/m.exec(
+    readFileSync('README.md', 'utf8'),
+  )!
+  t.equal(parse(example).length, 6)
 })

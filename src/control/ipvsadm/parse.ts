@@ -32,12 +32,14 @@ import {
   type TunnelType,
 } from './options.js'
 import { OptionScanner } from './popt.js'
+import type { SyncDaemon } from './sync-daemons.js'
 
 /** Seconds of `-p` without a number: the kernel header's default, which ipvsadm's man page gives as 300. */
 export const DEFAULT_PERSISTENT_SECONDS = 360
 /** The longest timeout that ipvsadm takes: 31 days. */
 export const MAX_TIMEOUT_SECONDS = 86400 * 31
 export const DEFAULT_SCHEDULER = 'wlc'
+const DEFAULT_DAEMON_INTERFACE = 'eth0'
 
 const INT_MAX = 0x7fffffff
 const UINT_MAX = 0xffffffff
@@ -66,7 +68,8 @@ export type Invocation =
   | { kind: 'list-daemons'; format: ListFormat }
   | { kind: 'save'; format: ListFormat }
   | { kind: 'restore' }
-  | { kind: 'stop-daemon' }
+  | { kind: 'start-daemon'; daemon: SyncDaemon }
+  | { kind: 'stop-daemon'; state: SyncDaemon['state'] }
   | { kind: 'help' }
   | { kind: 'version' }
 
@@ -145,6 +148,7 @@ class CommandLine {
   private lowerThreshold = 0
   private tunnelType: TunnelType = 'ipip'
   private tunnelPort = 0
+  private daemon: SyncDaemon = { state: 'master', interface: DEFAULT_DAEMON_INTERFACE, syncId: 0 }
 
   constructor(
     private readonly args: readonly string[],
@@ -166,7 +170,7 @@ class CommandLine {
     const command = first.option.command
     if (command === 'help' || command === 'version') return { kind: command }
     if (command === 'start-daemon' || command === 'stop-daemon')
-      this.checkDaemonState(command, first.value!, first.valueWord)
+      this.readDaemonState(command, first.value!, first.valueWord)
     this.readOptions()
     const timeouts = command === 'set' ? this.readTimeouts() : undefined
     const [leftover] = this.scanner.leftovers.slice(timeouts ? 3 : 0)
@@ -276,19 +280,29 @@ class CommandLine {
         this.tunnelPort = readNumber(text, 1, 65535, 'illegal tunnel port specified', valueWord)
         break
       case 'syncid':
-        readNumber(text, 0, 255, 'illegal syncid specified', valueWord)
+        this.daemon.syncId = readNumber(text, 0, 255, 'illegal syncid specified', valueWord)
+        break
+      case 'mcast-interface':
+        this.daemon.interface = text
         break
       case 'mcast-group':
         checkMulticastGroup(text, valueWord)
+        this.daemon.group = text
         break
       case 'mcast-port':
-        readNumber(text, 1, 65535, 'illegal mcast-port specified', valueWord)
+        this.daemon.port = readNumber(text, 1, 65535, 'illegal mcast-port specified', valueWord)
         break
       case 'mcast-ttl':
-        readNumber(text, 1, 255, 'illegal mcast-ttl specified', valueWord)
+        this.daemon.ttl = readNumber(text, 1, 255, 'illegal mcast-ttl specified', valueWord)
         break
       case 'sync-maxlen':
-        readNumber(text, 1, 65535 - 20 - 8, 'illegal sync-maxlen specified', valueWord)
+        this.daemon.maxLength = readNumber(
+          text,
+          1,
+          65535 - 20 - 8,
+          'illegal sync-maxlen specified',
+          valueWord,
+        )
         break
     }
   }
@@ -393,14 +407,15 @@ class CommandLine {
     }
   }
 
-  private checkDaemonState(command: CommandName, state: string, word: number): void {
-    if (state === 'master' || state === 'backup') return
-    fail(
-      command === 'start-daemon'
-        ? 'illegal start-daemon parameter specified'
-        : 'illegal start_daemon specified',
-      word,
-    )
+  private readDaemonState(command: CommandName, state: string, word: number): void {
+    if (state !== 'master' && state !== 'backup')
+      fail(
+        command === 'start-daemon'
+          ? 'illegal start-daemon parameter specified'
+          : 'illegal start_daemon specified',
+        word,
+      )
+    this.daemon.state = state
   }
 
   private invocation(
@@ -452,13 +467,10 @@ class CommandLine {
       case 'save':
         return { kind: 'save', format: this.listFormat() }
       case 'start-daemon':
-        throw new CommandLineError(
-          'the connection synchronisation daemon is not part of this version of uvs',
-          255,
-          -1,
-        )
-      case 'restore':
+        return { kind: command, daemon: this.daemon }
       case 'stop-daemon':
+        return { kind: command, state: this.daemon.state }
+      case 'restore':
       case 'help':
       case 'version':
         return { kind: command }

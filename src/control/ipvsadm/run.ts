@@ -18,12 +18,15 @@ import { help } from './help.js'
 import type { Names } from './names.js'
 import { CommandLineError, parseCommandLine, type Invocation, type ListFormat } from './parse.js'
 import { splitLines } from './restore.js'
+import { daemonLine, noSyncDaemons, type SyncDaemons } from './sync-daemons.js'
 
 /** What carries the commands out: the daemon behind its socket, or a director in the same process. */
 export interface Backend {
   /** One result a command, in their order; a refused command does not keep the next from being tried. */
   execute(commands: Command[]): Promise<CommandResult[]>
   connections(): AsyncIterable<ConnectionStatus[]>
+  /** Absent where connections are not synchronised. */
+  readonly syncDaemons?: SyncDaemons
 }
 
 /** Where a run reads and writes. */
@@ -82,15 +85,22 @@ class Run {
       case 'list-timeouts':
         await this.listTimeouts(invocation.format)
         return 0
-      case 'list-daemons':
-        // None runs, of which ipvsadm says nothing.
-        if (invocation.format.json) await this.print('[]\n')
+      case 'list-daemons': {
+        // Of none ipvsadm says nothing.
+        const daemons = this.syncDaemons.list()
+        await this.print(
+          invocation.format.json
+            ? `${JSON.stringify(daemons)}\n`
+            : daemons.map(daemonLine).join(''),
+        )
         return 0
+      }
       case 'save':
         return this.save(invocation.format)
+      case 'start-daemon':
+        return this.answer(this.syncDaemons.start(invocation.daemon))
       case 'stop-daemon':
-        await this.complain('No daemon is running')
-        return 255
+        return this.answer(this.syncDaemons.stop(invocation.state))
       case 'help':
         await this.print(help(this.program))
         return 0
@@ -139,6 +149,17 @@ class Run {
     }
     await flush()
     return status
+  }
+
+  private get syncDaemons(): SyncDaemons {
+    return this.backend.syncDaemons ?? noSyncDaemons
+  }
+
+  /** The exit status of a command that was refused in these words, or not. */
+  private async answer(refused: string | undefined): Promise<number> {
+    if (refused === undefined) return 0
+    await this.complain(refused)
+    return 255
   }
 
   async complain(message: string): Promise<void> {
