@@ -30,10 +30,12 @@ import {
 } from './trace.js'
 import * as wiring from './wiring.js'
 
-/** A frame holds the longest IP packet, with room for what goes in front. */
-const FRAME_BYTES = 131_072
-const FRAMES = 256
-const MAX_CONNECTIONS = 1 << 17
+/** A frame holds what a link carries, with room for what goes in front. */
+const FRAME_BYTES = 2048
+const FRAMES = 1024
+/** Lines of the connection table that a packet takes at most: an IPv6 connection and its template. */
+const LINES_PER_PACKET = 4
+const MIN_CONNECTIONS = 1024
 /** What listings say is the kernel's default (conn_tab_bits=12), which bounds nothing. */
 const TABLE_SIZE = 4096
 const MS_PER_JIFFY = 1000 / JIFFIES_PER_SECOND
@@ -92,7 +94,7 @@ class World {
   private readonly kernelPort: MemoryPort
   private readonly dataPlane: DataPlane
   private readonly host: Host
-  private readonly names = new wiring.NumericNames()
+  private readonly names = wiring.numericNames()
   private readonly backend: Backend
   private atMs = 0
   private marked = false
@@ -126,7 +128,7 @@ class World {
       pool,
       neighbours: routes,
       random,
-      table: { maxConnections: MAX_CONNECTIONS, seed },
+      table: { maxConnections: MIN_CONNECTIONS + LINES_PER_PACKET * events.length, seed },
       ports: ports.map(({ name }) => ({ name, interface: name })),
       now: -LEAD_JIFFIES,
       sampledCounters: true,

@@ -94,7 +94,7 @@ export interface Addresses {
 export function addressesOf(events: readonly Event[]): Addresses {
   const all = new Set([GATEWAY, GATEWAY_V6])
   const virtual = new Set<string>()
-  const names = new NumericNames()
+  const names = numericNames()
   for (const event of events) {
     if (event.kind === 'ipvsadm')
       for (const { address, isVirtual } of addressesInCommand(event.args, names)) {
@@ -140,7 +140,7 @@ function addressesInCommand(
 }
 
 /** Names as a machine without a resolver has them: hosts have none, ports those of the system. */
-export class NumericNames extends Names {
+class NumericNames extends Names {
   override addressOf(): undefined {
     return undefined
   }
@@ -148,6 +148,13 @@ export class NumericNames extends Names {
   override lookUpHosts(): Promise<void> {
     return Promise.resolve()
   }
+}
+
+let systemNames: NumericNames | undefined
+
+/** The names that commands in scenarios know. */
+export function numericNames(): Names {
+  return (systemNames ??= new NumericNames())
 }
 
 function ipv6Text(bytes: Uint8Array): string {
