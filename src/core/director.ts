@@ -400,14 +400,18 @@ export class Director {
     const line = connection * LINE_WORDS
     this.traffic.countIn(connection, packet.totalBytes)
     table.words[line + W.inPackets]!++
-    switch (table.words[line + W.flags]! & ConnectionFlag.forwardingMask) {
-      case ConnectionFlag.masquerade:
-        return masqueradeRequest(exit, packet, table, connection, destination)
-      case ConnectionFlag.directRoute:
-        return forwardDirectly(exit, packet, destination)
-      default:
-        return forwardThroughTunnel(exit, packet, destination)
-    }
+    const flags = table.words[line + W.flags]!
+    const method = flags & ConnectionFlag.forwardingMask
+    if (method === ConnectionFlag.masquerade)
+      return masqueradeRequest(exit, packet, table, connection, destination)
+    const verdict =
+      method === ConnectionFlag.directRoute
+        ? forwardDirectly(exit, packet, destination)
+        : forwardThroughTunnel(exit, packet, destination)
+    // The kernel's own ICMP errors pass its hooks, too, where they are about what the connection carries.
+    if (verdict === Verdict.forward && exit.isAnswer && (flags & ConnectionFlag.onePacket) === 0)
+      this.traffic.countOut(connection, exit.length)
+    return verdict
   }
 
   /**

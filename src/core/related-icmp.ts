@@ -59,7 +59,12 @@ export class RelatedIcmp {
     const destinationBe = ipv4.destinationBe(words, quote)
     const turned = turnedPorts(words[ports >> 2]!)
     const answered = table.findReply(protocol, destinationBe, sourceBe, turned)
-    if (answered !== 0 && isMasqueraded(table.words, answered)) {
+    if (answered !== 0 && !isMasqueraded(table.words, answered)) {
+      // It needs no change, and is counted.
+      this.traffic.countOut(answered, packet.totalBytes)
+      return exit.decline(Reason['icmp-unrelated'])
+    }
+    if (answered !== 0) {
       if (!this.hasRightChecksum(packet)) return exit.drop(Reason['bad-transport-checksum'])
       const hop = routeToClient(exit, packet, table, answered)
       if (hop === NO_HOP) return exit.verdict
@@ -129,11 +134,13 @@ export class RelatedIcmp {
       const mtu = ipv4.swap32(restBe) & 0xffff
       restBe = ipv4.swap32(mtu > MIN_TUNNEL_MTU ? mtu - TUNNEL_HEADER_BYTES : mtu)
     }
-    this.traffic.countOut(connection, end - inner)
     const virtualBe = ipv4.destinationBe(words, inner)
     const verdict = exit.sendError(inner, end - inner, type, code, restBe, virtualBe)
     // No way back to the client, or it has had its share of errors.
-    return verdict === Verdict.drop ? exit.drop(unrelated) : verdict
+    if (verdict === Verdict.drop) return exit.drop(unrelated)
+    // It passes the kernel's own hooks, as a reply.
+    this.traffic.countOut(connection, exit.length)
+    return verdict
   }
 
   /** Byte offset of the quoted packet's ports, -1 when it has none or they are not there. */

@@ -29,6 +29,8 @@ export class Exit {
   length = 0
   /** Next hop to send to. */
   hop: number = NO_HOP
+  /** What is sent is an ICMP error of the director's own. */
+  isAnswer = false
   /** Time in jiffies. */
   now = 0
 
@@ -51,6 +53,7 @@ export class Exit {
     this.offset = offset
     this.length = length
     this.hop = hop
+    this.isAnswer = false
     return (this.verdict = Verdict.forward)
   }
 
@@ -121,7 +124,9 @@ export class Exit {
       isOwn ? words : neighbours.sourceIpv6,
       isOwn ? packet.destinationAt : 4 * hop,
     )
-    return this.forward(network - icmpv6.ERROR_HEADER_BYTES, length, hop)
+    this.forward(network - icmpv6.ERROR_HEADER_BYTES, length, hop)
+    this.isAnswer = true
+    return this.verdict
   }
 
   private isOwn(packet: Packet, addressBe: number): boolean {
@@ -164,7 +169,9 @@ export class Exit {
       Math.min(room, available + ERROR_HEADER_BYTES),
     )
     if (length === 0) return (this.verdict = Verdict.drop)
-    return this.forward(offset - ERROR_HEADER_BYTES, length, hop)
+    this.forward(offset - ERROR_HEADER_BYTES, length, hop)
+    this.isAnswer = true
+    return this.verdict
   }
 
   /** Identification of the next IP packet that the director originates, in no byte order. */
