@@ -215,7 +215,7 @@ const spoilers: readonly Spoiler[] = [
   },
   // Other transports.
   (packet, dice) => {
-    packet[isIpv6(packet) ? 6 : 9] = dice.pick([0, 2, 4, 33, 47, 50, 51, 59, 103, 136, 255])
+    packet[isIpv6(packet) ? 6 : 9] = dice.pick([2, 4, 33, 47, 50, 51, 59, 103, 136, 255])
     if (!isIpv6(packet)) fixHeaderChecksum(packet)
     return packet
   },

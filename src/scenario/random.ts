@@ -185,6 +185,11 @@ class Generator {
   private readonly lines: string[] = []
   private readonly services: Service[] = []
   private readonly flows: Flow[] = []
+  /**
+   * By service and server, whether the server is reached by direct routing. It never changes: where a method
+   * changes to that while there are connections, the kernel goes on with a route that is none for it.
+   */
+  private readonly direct = new Map<string, boolean>()
   private nowMs = 0
 
   constructor(
@@ -385,13 +390,13 @@ class Generator {
   }
 
   private addDestination(service: Service): void {
-    const { dice, profile } = this
+    const { dice } = this
     const pool = pools[service.family]
     const known = service.everyone.filter((other) => !service.destinations.includes(other))
     if (known.length > 0 && dice.chance(0.5))
       return this.putDestination(service, dice.pick(known), '-a')
     const address: string = dice.chance(0.06) ? dice.pick(pool.oddServers) : dice.pick(pool.servers)
-    const forwarding = dice.weighted<ForwardingOption>(profile.forwarding)
+    const forwarding = this.forwardingTo(service, address)
     const port = dice.chance(0.5) ? service.port : dice.pick([...serverPorts, 0])
     const destination = { address, port, forwarding }
     if (service.destinations.some((other) => other.address === address && other.port === port))
@@ -399,12 +404,23 @@ class Generator {
     this.putDestination(service, destination, '-a')
   }
 
-  private editDestination(service: Service): void {
+  private forwardingTo(service: Service, address: string): ForwardingOption {
     const { dice, profile } = this
+    const drawn = dice.weighted<ForwardingOption>(profile.forwarding)
+    const key = `${serviceArguments(service)} ${address}`
+    const isDirect = this.direct.get(key)
+    if (isDirect === undefined) this.direct.set(key, drawn === '-g')
+    else if (isDirect) return '-g'
+    else if (drawn === '-g') return dice.pick(['-m', '-i'] as const)
+    return drawn
+  }
+
+  private editDestination(service: Service): void {
+    const { dice } = this
     if (service.destinations.length === 0) return this.addDestination(service)
     const destination = dice.pick(service.destinations)
     // Without a method, -e would make it direct routing.
-    if (dice.chance(0.15)) destination.forwarding = dice.weighted(profile.forwarding)
+    if (dice.chance(0.15)) destination.forwarding = this.forwardingTo(service, destination.address)
     this.putDestination(service, destination, '-e')
   }
 
@@ -707,8 +723,9 @@ class Generator {
 
   private raw(packet: Uint8Array, side: Side, mark: number): void {
     if (packet.length === 0) return
-    const from = side === 'server' ? ' in=server' : ''
-    this.lines.push(`raw ${hexOf(packet)}${from}${mark ? ` mark=${mark}` : ''}`)
+    // A mark makes a packet local by the wiring's routes, which no reply is.
+    const options = side === 'server' ? ' in=server' : mark ? ` mark=${mark}` : ''
+    this.lines.push(`raw ${hexOf(packet)}${options}`)
   }
 }
 
