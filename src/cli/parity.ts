@@ -16,6 +16,7 @@ const help = `Runs scenarios through uvs and through a real kernel, and shows th
 
 Usage: uvs parity FILE.scn…
        uvs parity --random N [--seed S] [--profile P] [--out DIR]
+       uvs parity --live [nat] [dr] [tun]
 
   --random N      so many scenarios made at random, shared out among the profiles
   --seed S        of the first of them; the next number for the next. Drawn and printed when it is not given
@@ -24,6 +25,9 @@ ${profiles.map(({ name, summary }) => `                    ${name.padEnd(14)}${s
   --out DIR       where scenarios that differ are written, in their smallest form (.)
   --no-shrink     as they are
   --record        writes what the kernel does beside each FILE, as FILE.ndjson, and compares as well
+  --live          no scenarios but real clients and servers in network namespaces: first through the kernel's
+                  IPVS, then through a running uvsd that has taken its configuration over; all forwarding
+                  methods or those named
   --kernel WHICH  running or guest, as for uvs oracle
   --json          one object for each difference
 
@@ -42,6 +46,10 @@ function fail(message: string): 2 {
 }
 
 export async function main(args: string[]): Promise<number> {
+  if (args.includes('--live')) {
+    const { main } = await import('./live-parity.js')
+    return main(args.filter((word) => word !== '--live'))
+  }
   let parsed
   try {
     parsed = parseArgs({

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // A real server of the lab, which says who it is.
-//   node server.js NAME [--http PORT] [--udp ADDRESS:PORT]…
-// HTTP on every address of the machine:
+//   node server.js NAME [--http PORT]… [--udp ADDRESS:PORT]…
+// HTTP on every address of the machine, at port 80 unless others are given:
 //   GET  /bytes/N     N bytes anyone can compute again (payload.ts)
 //   GET  /delay/MS    the name, after so many milliseconds
 //   POST /sink        (or PUT) JSON: the name, how many bytes came, their SHA-256
@@ -16,24 +16,24 @@ import { payload } from './payload.js'
 
 function parseArguments(args: readonly string[]): {
   name: string
-  httpPort: number
+  httpPorts: number[]
   udp: { address: string; port: number }[]
 } {
   let name = ''
-  let httpPort = 80
+  const httpPorts: number[] = []
   const udp: { address: string; port: number }[] = []
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!
-    if (arg === '--http') httpPort = Number(args[++i])
+    if (arg === '--http') httpPorts.push(Number(args[++i]))
     else if (arg === '--udp') {
       const [address, port] = args[++i]!.split(':')
       udp.push({ address: address!, port: Number(port) })
     } else name = arg
   }
-  return { name, httpPort, udp }
+  return { name, httpPorts: httpPorts.length > 0 ? httpPorts : [80], udp }
 }
 
-const { name, httpPort, udp } = parseArguments(process.argv.slice(2))
+const { name, httpPorts, udp } = parseArguments(process.argv.slice(2))
 
 function answer(request: IncomingMessage, response: ServerResponse): void {
   response.setHeader('x-server', name)
@@ -62,10 +62,12 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   }
 }
 
-const http = createServer({ keepAliveTimeout: 300_000 }, answer)
-// The kernel's queue of connections that wait to be accepted: 200 clients may come at once.
-http.listen({ port: httpPort, host: '0.0.0.0', backlog: 1024 })
-const listening = [new Promise((resolve) => http.once('listening', resolve))]
+const listening = httpPorts.map((port) => {
+  const http = createServer({ keepAliveTimeout: 300_000 }, answer)
+  // The kernel's queue of connections that wait to be accepted: 200 clients may come at once.
+  http.listen({ port, host: '0.0.0.0', backlog: 1024 })
+  return new Promise((resolve) => http.once('listening', resolve))
+})
 
 for (const { address, port } of udp) {
   const socket = createSocket('udp4')

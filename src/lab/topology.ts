@@ -268,8 +268,11 @@ async function hasIpip(namespace: Namespace): Promise<boolean> {
   return (await namespace.try('ip', ['link', 'show', 'dev', 'tunl0'])).status === 0
 }
 
-/** Starts the HTTP server and UDP echo of every real server. */
-export async function startServers(topology: Topology): Promise<LabProcess[]> {
+/** Starts the HTTP server and UDP echo of every real server, on these ports. */
+export async function startServers(
+  topology: Topology,
+  { httpPorts = [HTTP_PORT], echoPorts = [ECHO_PORT] } = {},
+): Promise<LabProcess[]> {
   const { lab, servers, method, virtualAddress } = topology
   return lab.step(`start ${servers.length} real servers`, async () => {
     const processes = servers.map(({ name, namespace, address }) => {
@@ -277,9 +280,8 @@ export async function startServers(topology: Topology): Promise<LabProcess[]> {
       return lab.start(namespace, name, process.execPath, [
         program('server.js'),
         name,
-        '--http',
-        String(HTTP_PORT),
-        ...addresses.flatMap((own) => ['--udp', `${own}:${ECHO_PORT}`]),
+        ...httpPorts.flatMap((port) => ['--http', String(port)]),
+        ...addresses.flatMap((own) => echoPorts.flatMap((port) => ['--udp', `${own}:${port}`])),
       ])
     })
     for (const server of processes) await server.waitForLine(/ready/, 30_000)
