@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util'
 import { liveDrivers, liveParity, type LiveResult } from '../lab/live-parity.js'
 import { methods, type Method } from '../lab/topology.js'
 import { runInGuest } from '../scenario/oracle/guest.js'
-import { oracleUnavailable } from '../scenario/oracle/oracle.js'
+import { runningUnavailable } from '../scenario/oracle/oracle.js'
 
 /** For all methods, on a machine that has much else to do. */
 const TIMEOUT_MS = 600_000
@@ -30,7 +30,7 @@ export async function main(args: string[]): Promise<number> {
     process.stderr.write(`uvs parity --live: ${(error as Error).message}; uvs parity --help\n`)
     return 2
   }
-  const missing = oracleUnavailable('running')
+  const missing = runningUnavailable()
   if (kernel === 'running' && missing) throw new Error(missing)
   return kernel === 'guest' || missing ? inGuest(asked, json) : here(asked, json)
 }

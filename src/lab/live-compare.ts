@@ -1,7 +1,5 @@
+import type { CapturedPacket } from '../drivers/pcap.js'
 import type { Exchange } from './live-plan.js'
-
-/** Of a bare acknowledgement: IP and TCP headers, with the time stamps. */
-const ACKNOWLEDGEMENT_BYTES = 52
 
 /** What one of the two made of the plan. */
 export interface Observed {
@@ -10,6 +8,8 @@ export interface Observed {
   connections: Connection[]
   /** By service and server: connections, packets and bytes in and out. */
   counters: Map<string, number[]>
+  /** What the client's kernel sent and received, by service: packets and bytes in and out. */
+  traffic: Map<string, number[]>
   /** From the first exchange to the listing of connections. */
   seconds: number
 }
@@ -50,6 +50,46 @@ export function parseCounters(listing: string): Map<string, number[]> {
   return counters
 }
 
+/**
+ * What a capture at the client says of a service, by service: packets and bytes to it, packets and bytes from it.
+ *
+ * @param withReplies whether the director sees them
+ */
+export function countTraffic(
+  capture: Iterable<CapturedPacket>,
+  virtualAddress: string,
+  withReplies: boolean,
+): Map<string, number[]> {
+  const traffic = new Map<string, number[]>()
+  for (const { bytes } of capture) {
+    const packet = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).subarray(
+      ETHERNET_BYTES,
+    )
+    const headerBytes = (packet[0]! & 15) * 4
+    const protocol = protocols.get(packet[9]!)
+    const isIn = addressAt(packet, 16) === virtualAddress
+    const isOut = addressAt(packet, 12) === virtualAddress
+    if (!protocol || (!isIn && !(isOut && withReplies))) continue
+    const name = `${protocol} ${virtualAddress}:${packet.readUInt16BE(headerBytes + (isIn ? 2 : 0))}`
+    const [inPackets, outPackets, inBytes, outBytes] = traffic.get(name) ?? [0, 0, 0, 0]
+    const length = packet.readUInt16BE(2)
+    traffic.set(
+      name,
+      isIn
+        ? [inPackets! + 1, outPackets!, inBytes! + length, outBytes!]
+        : [inPackets!, outPackets! + 1, inBytes!, outBytes! + length],
+    )
+  }
+  return traffic
+}
+
+const ETHERNET_BYTES = 14
+const protocols = new Map([
+  [6, 'TCP'],
+  [17, 'UDP'],
+])
+const addressAt = (packet: Buffer, at: number): string => packet.subarray(at, at + 4).join('.')
+
 /** What was not the same, a line each. */
 export function compareObserved(
   exchanges: readonly Exchange[],
@@ -59,7 +99,7 @@ export function compareObserved(
   return [
     ...compareAnswers(exchanges, kernel, ours),
     ...compareConnections(kernel, ours),
-    ...compareCounters(kernel.counters, ours.counters),
+    ...compareCounters(kernel, ours),
   ]
 }
 
@@ -98,19 +138,40 @@ function compareConnections(kernel: Observed, ours: Observed): string[] {
 }
 
 /**
- * Connections to the number; packets and bytes but for bare acknowledgements, which the ends' TCP sends or saves
- * as its timers have it: what packets are more or fewer, they are of just their size.
+ * Connections are the same. Packets are not: the ends' TCP acknowledges and repeats as its timers have it. So each
+ * of the two must have counted just what the client sent to the service and got from it, and shared it out.
  */
-function compareCounters(kernel: Map<string, number[]>, ours: Map<string, number[]>): string[] {
-  return [...new Set([...kernel.keys(), ...ours.keys()])].flatMap((name) => {
-    const [a, b] = [kernel.get(name), ours.get(name)]
-    if (!a || !b) return [`counters only in ${a ? 'the kernel' : 'uvsd'}: ${name}`]
-    const [connections, inPackets, outPackets, inBytes, outBytes] = a.map((n, i) => b[i]! - n)
-    const isTcp = name.startsWith('TCP')
-    const agree = (packets: number, bytes: number): boolean =>
-      isTcp ? bytes === packets * ACKNOWLEDGEMENT_BYTES : packets === 0 && bytes === 0
-    return connections === 0 && agree(inPackets!, inBytes!) && agree(outPackets!, outBytes!)
+function compareCounters(kernel: Observed, ours: Observed): string[] {
+  const [a, b] = [kernel.counters, ours.counters]
+  const differences = [...new Set([...a.keys(), ...b.keys()])].flatMap((name) => {
+    const [theirs, own] = [a.get(name)?.[0], b.get(name)?.[0]]
+    return theirs === own
       ? []
-      : [`counters of ${name}: kernel ${a.join(' ')}, uvsd ${b.join(' ')}`]
+      : [`connections of ${name}: kernel ${theirs ?? 'none'}, uvsd ${own ?? 'none'}`]
   })
+  return [...differences, ...checkCounters('kernel', kernel), ...checkCounters('uvsd', ours)]
+}
+
+function checkCounters(who: string, { counters, traffic }: Observed): string[] {
+  const names = [...counters.keys()]
+  return names
+    .filter((name) => !name.includes('->'))
+    .flatMap((name) => {
+      const counted = counters.get(name)!
+      const servers = names.filter((server) => server.startsWith(`${name} -> `))
+      const sums = counted.map((_n, i) =>
+        servers.reduce((sum, server) => sum + counters.get(server)![i]!, 0),
+      )
+      const passed = traffic.get(name) ?? [0, 0, 0, 0]
+      return [
+        ...(String(sums) === String(counted)
+          ? []
+          : [`${who}: ${name} counts ${counted.join(' ')}, its servers ${sums.join(' ')}`]),
+        ...(String(passed) === String(counted.slice(1))
+          ? []
+          : [
+              `${who}: ${name} counts ${counted.slice(1).join(' ')}, the client ${passed.join(' ')}`,
+            ]),
+      ]
+    })
 }

@@ -5,7 +5,14 @@
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Lab, type LabProcess } from './lab.js'
-import { compareObserved, parseConnections, parseCounters, type Observed } from './live-compare.js'
+import { PcapReader } from '../drivers/pcap.js'
+import {
+  compareObserved,
+  countTraffic,
+  parseConnections,
+  parseCounters,
+  type Observed,
+} from './live-compare.js'
 import { livePlan, type LivePlan } from './live-plan.js'
 import { sleep } from './process.js'
 import {
@@ -147,25 +154,34 @@ async function observe(
   name: string,
   list: (...args: string[]) => Promise<string>,
 ): Promise<Observed> {
-  const { lab, client } = topology
+  const { lab, client, virtualAddress, method } = topology
   const file = `${lab.folder}/plan-${name}.json`
   writeFileSync(file, JSON.stringify(plan.exchanges))
+  const capture = `${lab.folder}/capture-${name}.pcap`
+  const wire = lab.start(client, `tcpdump-${name}`, 'tcpdump', [
+    ...['-i', 'eth0', '-w', capture, '-s', '128', '-B', '16384', '-n', '-Z', 'root'],
+    ...['-U', '--immediate-mode', 'ip and (tcp or udp)'],
+  ])
+  await wire.waitForLine(/listening on/, 60_000)
   const startedAt = Date.now()
-  const process_ = lab.start(client, `client-${name}`, process.execPath, [
+  const asking = lab.start(client, `client-${name}`, process.execPath, [
     program('live-client.js'),
     file,
   ])
   try {
-    await process_.waitForLine(/^done$/, 240_000)
+    await asking.waitForLine(/^done$/, 240_000)
     const connections = parseConnections(await list('-L', '-n', '-c'))
     const seconds = (Date.now() - startedAt) / 1000
     await sleep(SUMMED_MS)
+    await wire.stop()
     const counters = parseCounters(await list('-L', '-n', '--stats', '--exact'))
     if (counters.size !== plan.rules.length)
       throw new Error(`${name} lists ${counters.size} counters, where ${plan.rules.length} are`)
-    return { answers: answersOf(process_), connections, counters, seconds }
+    const traffic = countTraffic(PcapReader.open(capture), virtualAddress, method === 'nat')
+    return { answers: answersOf(asking), connections, counters, traffic, seconds }
   } finally {
-    await process_.stop()
+    await wire.stop()
+    await asking.stop()
   }
 }
 

@@ -23,9 +23,12 @@ export interface LivePlan {
   clientAddresses: string[]
 }
 
+/** Left out: no scheduler at all, and one that draws at random, and that a kernel may not have. */
+const left = new Set(['none', 'twos'])
+
 /** Services by their options; each is for another scheduler, or another way to keep clients. */
 const tcpServices = [
-  ...[...schedulers.keys()].filter((name) => name !== 'none').map((name) => `-s ${name}`),
+  ...[...schedulers.keys()].filter((name) => !left.has(name)).map((name) => `-s ${name}`),
   '-s rr -p 600',
   '-s wrr -p 600 -M 255.255.255.252',
   '-s sh -b sh-port',

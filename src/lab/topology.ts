@@ -314,7 +314,7 @@ export async function startDaemon(
     socketPath,
     ...(options.extraArguments ?? []),
   ])
-  await lab.step('start uvsd', () => daemon.waitForLine(/uvsd: ready/))
+  await lab.step('start uvsd', () => daemon.waitForLine(/uvsd: ready/, 60_000))
   return { process: daemon, socketPath }
 }
 

@@ -1,10 +1,13 @@
 import t from 'tap'
 import {
   compareObserved,
+  countTraffic,
   parseConnections,
   parseCounters,
   type Observed,
 } from '../../src/lab/live-compare.js'
+import type { CapturedPacket } from '../../src/drivers/pcap.js'
+import { ethernetFrame, tcpPacket, udpPacket } from '../support/packets.js'
 import type { Exchange } from '../../src/lab/live-plan.js'
 
 const connections = `IPVS connection entries
@@ -30,6 +33,10 @@ const observed = (change: (text: string) => string = (text) => text): Observed =
   answers: ['server1', change('server2')],
   connections: parseConnections(change(connections)),
   counters: parseCounters(change(counters)),
+  traffic: new Map([
+    ['TCP 192.168.10.100:8000', [4, 3, 300, 400]],
+    ['UDP 192.168.10.100:5300', [1, 1, 33, 41]],
+  ]),
   seconds: 5,
 })
 
@@ -53,6 +60,31 @@ t.test('listings are read', async (t) => {
   )
 })
 
+t.test('traffic is counted at the client', async (t) => {
+  const [client, service] = ['192.168.10.20:20002', '192.168.10.100:8000']
+  const macs = { from: '02:00:00:00:00:01', to: '02:00:00:00:00:02' }
+  const captured = (packet: Uint8Array): CapturedPacket =>
+    ({ bytes: ethernetFrame(macs, packet) }) as Partial<CapturedPacket> as CapturedPacket
+  const packets = [
+    tcpPacket({ from: client, to: service, payload: 'abc' }),
+    tcpPacket({ from: client, to: service }),
+    tcpPacket({ from: service, to: client, payload: 'abcdef' }),
+    tcpPacket({ from: client, to: '192.168.10.1:8000' }),
+    udpPacket({ from: client, to: '192.168.10.100:5300', payload: 'abc' }),
+  ].map(captured)
+  t.strictSame(
+    [...countTraffic(packets, '192.168.10.100', true)],
+    [
+      ['TCP 192.168.10.100:8000', [2, 1, 83, 46]],
+      ['UDP 192.168.10.100:5300', [1, 0, 31, 0]],
+    ],
+  )
+  t.strictSame(
+    countTraffic(packets, '192.168.10.100', false).get('TCP 192.168.10.100:8000'),
+    [2, 0, 83, 0],
+  )
+})
+
 t.test('what differs, and what need not be the same', async (t) => {
   const differing = (change: (text: string) => string): string[] =>
     compareObserved(exchanges, observed(), observed(change))
@@ -70,12 +102,26 @@ t.test('what differs, and what need not be the same', async (t) => {
     [/ESTABLISHED.*expires in 898 s in the kernel, 120 s in uvsd/],
   )
   t.strictSame(
-    differing((text) => text.replace(/4 ( +)3 ( +)300/g, '6 $1 3 $2 404')),
-    [],
-    'two bare acknowledgements more',
+    differing((text) => text.replace(/4( +)3( +)300/, '5$13$2352')),
+    [
+      'uvsd: TCP 192.168.10.100:8000 counts 1 5 3 352 400, its servers 1 4 3 300 400',
+      'uvsd: TCP 192.168.10.100:8000 counts 5 3 352 400, the client 4 3 300 400',
+    ],
   )
-  t.equal(differing((text) => text.replace(/4 ( +)3 ( +)300/g, '6 $1 3 $2 405')).length, 2)
-  t.equal(differing((text) => text.replace(/ 33/, ' 85')).length, 1, 'UDP has none')
+  const louder = observed((text) => text.replace(/4( +)3( +)300/g, '5$13$2352'))
+  louder.traffic.set('TCP 192.168.10.100:8000', [5, 3, 352, 400])
+  t.strictSame(
+    compareObserved(exchanges, observed(), louder),
+    [],
+    'an acknowledgement more, which the client has sent',
+  )
+  t.match(
+    differing((text) => text.replace(/(\.11:8000 +)1/, '$12')),
+    [
+      'connections of TCP 192.168.10.100:8000 -> 192.168.20.11:8000: kernel 1, uvsd 2',
+      /its servers 2/,
+    ],
+  )
   t.match(
     differing((text) => text.replace('server2', 'server1')),
     ['udp 192.168.10.20:20100 > 192.168.10.100:5300: kernel server2, uvsd server1'],

@@ -31,7 +31,7 @@ const RUN_TIMEOUT_MS = 120_000
 export type OracleKernel = 'running' | 'guest'
 
 /** Why the kernel of this machine cannot be asked, false when it can. Its module is loaded if it has one. */
-function runningUnavailable(): string | false {
+export function runningUnavailable(): string | false {
   if (process.getuid?.() !== 0) return 'to ask the running kernel takes root'
   const hasIpvs = (): boolean => existsSync('/proc/net/ip_vs')
   if (!hasIpvs()) spawnSync('modprobe', ['-q', 'ip_vs'], { stdio: 'ignore' })
