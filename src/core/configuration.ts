@@ -37,6 +37,7 @@ import { timerFires } from './timer-wheel.js'
 import type { MarkRules } from './marks.js'
 import { protocolNumber } from './protocol-names.js'
 import type { Protocols } from './protocols/index.js'
+import type { RealServers } from './real-servers.js'
 import { schedulerFlagBits, schedulerFlagsOf } from './schedulers/flags.js'
 import { schedulers } from './schedulers/index.js'
 import type { SchedulerContext, SchedulerKind } from './schedulers/scheduler.js'
@@ -73,6 +74,7 @@ export class Configuration {
   constructor(
     private readonly services: ServiceRegistry,
     private readonly slots: DestinationSlots,
+    private readonly realServers: RealServers,
     private readonly table: ConnectionTable,
     private readonly counters: CounterRegion,
     private readonly estimator: Estimator,
@@ -274,6 +276,7 @@ export class Configuration {
     destination.lastWeight = options.weight
     destination.available = true
     service.destinations.unshift(destination)
+    this.realServers.add(destination)
     this.estimator.start(destination.counters)
     service.scheduler.added?.(destination)
     return null
@@ -318,6 +321,7 @@ export class Configuration {
   /** Into the trash with a destination that is in no service's list any more: connections may still use it. */
   private discard(destination: Destination): void {
     destination.available = false
+    this.realServers.remove(destination)
     this.estimator.stop(destination.counters)
     destination.idleSinceJiffies = undefined
     if (this.trash.length === 0) this.scheduleSweep()

@@ -102,4 +102,6 @@ export const ConnectionFlag = {
   onePacket: 0x2000,
   /** Not the kernel's: a template that goes by what a persistence engine found, and is not in the index. */
   engineTemplate: 0x1000000,
+  /** Not the kernel's: it was found by a firewall mark, so its packets are the director's only if they are marked. */
+  byMark: 0x2000000,
 } as const

@@ -19,11 +19,15 @@ import {
 } from './destination.js'
 import type { Protocols } from './protocols/index.js'
 import { Direction, effectiveDirection, NO_EVENT, TemplateState } from './protocols/protocol.js'
+import type { Packet } from './packet.js'
 import { SctpState } from './protocols/sctp.js'
 import { TcpState } from './protocols/tcp.js'
 import { EngineTemplates } from './engine-templates.js'
 import { ReplyFilter } from './reply-filter.js'
 import type { TimerWheel } from './timer-wheel.js'
+
+/** The destination of connections that have none. */
+const NOWHERE = new Int32Array(4)
 
 /** A template that still controls connections when its time is up gets so much more (ip_vs_conn_expire). */
 const EXPIRE_LATER_JIFFIES = 60 * JIFFIES_PER_SECOND
@@ -110,8 +114,73 @@ export class Connections {
     if (connection === 0) return 0
     table.words[connection * LINE_WORDS + W.destination] = destination.slot
     destination.bind(all)
-    if (hasReplies(all)) this.replies.add(protocol, destination.addressBe, destinationPortBe)
+    this.expectReplies(connection)
     return connection
+  }
+
+  /**
+   * Makes a connection without a destination, which goes to where its packets are going.
+   *
+   * @param flags onePacket, byMark
+   */
+  createBypass(packet: Packet, flags: number): number {
+    const { table } = this
+    const { family, protocol, words, sourceAt, destinationAt } = packet
+    const { sourcePortBe, destinationPortBe } = packet
+    const all = flags | ConnectionFlag.bypass
+    const connection =
+      family === 4
+        ? table.create(
+            protocol,
+            words[sourceAt]!,
+            sourcePortBe,
+            words[destinationAt]!,
+            destinationPortBe,
+            0,
+            0,
+            all,
+          )
+        : table.createWide(
+            family,
+            protocol,
+            words,
+            sourceAt,
+            sourcePortBe,
+            words,
+            destinationAt,
+            destinationPortBe,
+            family,
+            NOWHERE,
+            0,
+            0,
+            all,
+          )
+    if (connection !== 0) this.expectReplies(connection)
+    return connection
+  }
+
+  /** Has packets looked at that may be replies of a new connection. */
+  private expectReplies(connection: number): void {
+    const { table } = this
+    const flags = table.words[connection * LINE_WORDS + W.flags]!
+    if (!repliesPassBy(flags)) return
+    this.replies.add(
+      table.bytes[connection * LINE_BYTES + B.protocol]!,
+      this.replyAddress(connection, flags),
+      this.replyPort(connection, flags),
+    )
+  }
+
+  private replyAddress(connection: number, flags: number): number {
+    const { words } = this.table
+    const line = connection * LINE_WORDS
+    return hasReplies(flags) ? words[line + W.destinationBe]! : words[line + W.virtualBe]!
+  }
+
+  private replyPort(connection: number, flags: number): number {
+    const { halfs } = this.table
+    const half = connection * LINE_HALFS
+    return halfs[half + (hasReplies(flags) ? H.destinationPortBe : H.virtualPortBe)]!
   }
 
   /** Starts the timer of a new connection. */
@@ -276,13 +345,22 @@ export class Connections {
     if (template !== 0) words[template * LINE_WORDS + W.controlled]!--
     const flags = words[line + W.flags]!
     this.destinationOf(connection)?.unbind(flags)
-    if (hasReplies(flags))
+    if (repliesPassBy(flags))
       this.replies.remove(
         table.bytes[connection * LINE_BYTES + B.protocol]!,
-        words[line + W.destinationBe]!,
-        table.halfs[connection * LINE_HALFS + H.destinationPortBe]!,
+        this.replyAddress(connection, flags),
+        this.replyPort(connection, flags),
       )
     if ((flags & ConnectionFlag.engineTemplate) !== 0) this.engineTemplates.remove(connection)
     table.remove(connection)
   }
+}
+
+/**
+ * Whether the replies of a connection may come by: if it is masqueraded, and if its virtual address is not the
+ * director's own, so that it routes what comes from there.
+ */
+function repliesPassBy(flags: number): boolean {
+  const { byMark, template, onePacket } = ConnectionFlag
+  return hasReplies(flags) || (flags & (byMark | template | onePacket)) === byMark
 }

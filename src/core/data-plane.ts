@@ -147,7 +147,12 @@ export class DataPlane {
     }
     switch (this.director.process(network, available, port)) {
       case Verdict.forward:
-        return this.send(this.director.outHop, this.director.outOffset, this.director.outLength)
+        return this.send(
+          this.director.outHop,
+          this.director.outOffset,
+          this.director.outLength,
+          this.director.outMtu,
+        )
       case Verdict.decline:
         return this.sendToKernel(network, available)
       case Verdict.gather:
@@ -170,7 +175,7 @@ export class DataPlane {
     }
     switch (director.processSingle(network, available, port)) {
       case Verdict.forward:
-        return this.send(director.outHop, director.outOffset, director.outLength)
+        return this.send(director.outHop, director.outOffset, director.outLength, director.outMtu)
       case Verdict.decline:
         return this.sendToKernel(network, available)
       default:
@@ -185,10 +190,10 @@ export class DataPlane {
     const largestFrame = this.pool.frameSize - IP_HEADROOM
     switch (director.process(network, length, port, largest)) {
       case Verdict.forward: {
-        const { outHop: hop, outOffset, outLength } = director
-        const mtu = Math.min(neighbours.mtu[hop]!, largestFrame)
+        const { outHop: hop, outOffset, outLength, outMtu } = director
+        const mtu = Math.min(outMtu !== 0 ? outMtu : neighbours.mtu[hop]!, largestFrame)
         for (const piece of this.piecesOf(outOffset, outLength, mtu))
-          this.send(hop, piece.offset, piece.length)
+          this.send(hop, piece.offset, piece.length, mtu)
         return
       }
       case Verdict.decline:
@@ -242,16 +247,23 @@ export class DataPlane {
       this.director.countReason(Reason.fragment)
   }
 
-  /** Sends an IP packet to its next hop: now, when the neighbour is known, or by the kernel. */
-  private send(hop: number, offset: number, length: number): void {
+  /**
+   * Sends an IP packet to its next hop: now, when the neighbour is known, or by the kernel.
+   *
+   * @param pathMtu largest packet for the way, if that is less than the hop's MTU; else 0
+   */
+  private send(hop: number, offset: number, length: number, pathMtu: number): void {
     switch (this.neighbours.state[hop]) {
       case HopState.ready: {
-        if (length > this.neighbours.mtu[hop]!) return this.sendFragments(hop, offset, length)
+        const mtu = pathMtu !== 0 ? pathMtu : this.neighbours.mtu[hop]!
+        if (length > mtu) return this.sendFragments(hop, offset, length, mtu)
         return this.sendToNeighbour(hop, offset, length)
       }
       case HopState.unresolved:
         this.neighbours.want(hop)
-        if (!this.waiting.add(offset, length, hop, (this.now + NEIGHBOUR_WAIT_JIFFIES) | 0))
+        if (
+          !this.waiting.add(offset, length, hop, pathMtu, (this.now + NEIGHBOUR_WAIT_JIFFIES) | 0)
+        )
           this.drop(offset, Reason['neighbour-queue-full'])
         return
       case HopState.kernel:
@@ -282,9 +294,8 @@ export class DataPlane {
   }
 
   /** A packet longer than the path takes that may be cut (the director has answered the others). */
-  private sendFragments(hop: number, offset: number, length: number): void {
+  private sendFragments(hop: number, offset: number, length: number, mtu: number): void {
     const { pool, director, fragments: pieces } = this
-    const mtu = this.neighbours.mtu[hop]!
     pieces.count = 0
     const isCut =
       pool.bytes[offset]! >>> 4 === 6
@@ -337,7 +348,7 @@ export class DataPlane {
         continue
       }
       waiting.left(i)
-      if (resolved) this.send(hop, waiting.offsets[i]!, waiting.lengths[i]!)
+      if (resolved) this.send(hop, waiting.offsets[i]!, waiting.lengths[i]!, waiting.mtus[i]!)
       else this.drop(waiting.offsets[i]!, Reason['neighbour-unresolved'])
     }
     waiting.count = kept

@@ -2,6 +2,7 @@ import { foldAddress, isSameAddress } from '../wire/ipv6.js'
 import type { Address } from './address.js'
 import { ConnectionFlag } from './connection.js'
 import type { ForwardingMethod, TunnelOptions } from './commands.js'
+import type { PathMtu } from './path-mtus.js'
 import type { Service } from './service.js'
 
 /** Connection flag bits of a forwarding method. */
@@ -45,6 +46,9 @@ export class Destination {
   /** Cached next hop, good while `hopGeneration` is the neighbours' generation. */
   hop = 0
   hopGeneration = 0
+  /** What is known of the MTU of the way, good while `pathMtuGeneration` is that of PathMtus. */
+  pathMtu: PathMtu | undefined
+  pathMtuGeneration = 0
 
   /** In the trash: since when no connection has used it, undefined when not known yet. */
   idleSinceJiffies: number | undefined

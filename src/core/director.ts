@@ -16,19 +16,21 @@ import { CounterRegion, DEFAULT_COUNTER_SLOTS } from './counters.js'
 import { Defence, PLENTY_OF_PAGES } from './defence.js'
 import { DestinationSlots, type Destination } from './destination.js'
 import { Estimator } from './estimator.js'
+import { forwardPast } from './forwarding/bypass.js'
 import { forwardDirectly } from './forwarding/direct-route.js'
 import { Exit } from './forwarding/exit.js'
 import { masqueradeReply, masqueradeRequest } from './forwarding/masquerade.js'
-import { routeToClient } from './forwarding/route.js'
+import { passRouter, routeToClient } from './forwarding/route.js'
 import { forwardThroughTunnel } from './forwarding/tunnel.js'
 import { IcmpLimiter } from './icmp-limiter.js'
 import { MarkRules } from './marks.js'
-import { Packet, PORTS_BYTES, readTransport } from './packet.js'
+import { hasPorts, Packet, PORTS_BYTES, readTransport } from './packet.js'
 import { Protocols } from './protocols/index.js'
 import { Direction } from './protocols/protocol.js'
 import { SctpState } from './protocols/sctp.js'
 import { TcpState } from './protocols/tcp.js'
-import { RelatedIcmp } from './related-icmp.js'
+import { RealServers } from './real-servers.js'
+import { RelatedIcmp, type RelatedScheduler } from './related-icmp.js'
 import { RelatedIcmpv6 } from './related-icmpv6.js'
 import { isFtp, isFtpData, ServiceRegistry, type Service } from './service.js'
 import { defaultSettings, type Settings } from './settings.js'
@@ -82,7 +84,7 @@ const NONE = 0
  * 6.1). It does no I/O and knows no time but what it is told, so replay and tests run the same code as the
  * daemon. One thread drives it; others may read the connection table and the counters.
  */
-export class Director {
+export class Director implements RelatedScheduler {
   readonly table: ConnectionTable
   readonly counters: CounterRegion
   readonly settings: Settings
@@ -105,6 +107,9 @@ export class Director {
   private readonly icmpv6: RelatedIcmpv6
   private readonly packet: Packet
   private readonly random: Random
+  /** What an ICMP error quotes, turned around, while it is scheduled. */
+  private readonly quoted: Packet
+  private readonly realServers = new RealServers()
   private now: number
 
   constructor(options: DirectorOptions) {
@@ -143,6 +148,7 @@ export class Director {
     this.configuration = new Configuration(
       this.services,
       this.slots,
+      this.realServers,
       this.table,
       this.counters,
       this.estimator,
@@ -167,7 +173,8 @@ export class Director {
       ({ family, words, destinationAt }) => this.services.hasAddress(family, words, destinationAt),
     )
     this.exit.now = now
-    this.icmp = new RelatedIcmp(this.exit, this.connections, this.traffic)
+    this.icmp = new RelatedIcmp(this.exit, this.connections, this.realServers, this.traffic, this)
+    this.quoted = new Packet(this.words)
     this.icmpv6 = new RelatedIcmpv6(this.exit, this.connections, this.traffic)
   }
 
@@ -188,6 +195,10 @@ export class Director {
   /** Next hop to send to. */
   get outHop(): number {
     return this.exit.hop
+  }
+  /** Largest packet that is to be sent there, where that is less than the hop's MTU; else 0. */
+  get outMtu(): number {
+    return this.exit.mtu
   }
 
   /**
@@ -260,13 +271,19 @@ export class Director {
    * @param largestFragment of a packet that was put together: its longest fragment, in bytes of IP; else 0
    */
   process(network: number, available: number, inPort: number, largestFragment = 0): Verdict {
-    const { bytes, words, exit, packet } = this
+    const { exit, packet } = this
     packet.network = network
     packet.inPort = inPort
-    if (available > 0 && bytes[network]! >>> 4 === 6) {
-      packet.largestFragment = largestFragment
-      return this.processIpv6(available, false)
-    }
+    packet.largestFragment = largestFragment
+    exit.begin()
+    const verdict = this.processPacket(network, available)
+    if (exit.isAnswer) this.countAnswer()
+    return verdict
+  }
+
+  private processPacket(network: number, available: number): Verdict {
+    const { bytes, words, exit, packet } = this
+    if (available > 0 && bytes[network]! >>> 4 === 6) return this.processIpv6(available, false)
     const malformed = ipv4.validate(words, this.halfs, bytes, network, available)
     if (malformed !== ipv4.Malformed.none) return exit.drop(malformed)
     packet.family = 4
@@ -282,7 +299,7 @@ export class Director {
     packet.protocol = ipv4.protocol(bytes, network)
     if (ipv4.isMartianSource(packet.sourceBe)) return exit.drop(Reason['martian-source'])
     if (ipv4.isFragment(this.halfs, network)) return this.processFragment()
-    if (packet.protocol === ipv4.IpProtocol.icmp) return this.icmp.process(packet)
+    if (packet.protocol === ipv4.IpProtocol.icmp) return this.icmp.process(packet, this.isLocal())
     return this.processTransport()
   }
 
@@ -332,11 +349,12 @@ export class Director {
     if (packet.transportBytes < PORTS_BYTES) return this.declineTruncated()
     const ports = (packet.ports = words[packet.transport >> 2]!)
 
-    // The kernel looks for a reply first. Only what comes from a masqueraded real server can be one.
+    // The kernel looks for a reply first. Only what comes from a real server can be one.
     if (connections.replies.mayContain(protocol, packet.sourceBe, ports & 0xffff)) {
       const connection = this.findReply()
       if (connection !== 0) return this.processReply(connection)
     }
+    if (this.settings.natIcmpSend !== 0 && this.isStrayReply()) return this.refuseStrayReply()
     return this.processRequest()
   }
 
@@ -349,8 +367,12 @@ export class Director {
         ? this.table.findRequestIpv6(protocol, words, packet.sourceAt, packet.destinationAt, ports)
         : this.table.findRequest(protocol, packet.sourceBe, packet.destinationBe, ports)
     if (connection === 0) return this.processNew()
+    const flags = this.table.words[connection * LINE_WORDS + W.flags]!
+    if ((flags & ConnectionFlag.byMark) !== 0 && !this.isLocal())
+      return exit.decline(Reason['no-service'])
 
-    const destination = connections.destinationOf(connection)!
+    const destination = connections.destinationOf(connection)
+    if (destination === undefined) return this.processBypass(connection)
     if (!packet.isOpening || !this.isToBeReplaced(connection, destination)) {
       if (destination.available) {
         const { input } = Direction
@@ -365,12 +387,31 @@ export class Director {
     return this.processNew()
   }
 
-  /** A packet from a masqueraded real server to the client of its connection. */
+  /** A packet of a connection that goes past the destinations of its service. */
+  private processBypass(connection: number): Verdict {
+    const { exit, packet, connections } = this
+    if (packet.isOpening && this.isToBeReplaced(connection, undefined)) {
+      connections.expireSoon(connection)
+      return this.processNew()
+    }
+    const { input } = Direction
+    const timeout = connections.transition(connection, packet.protocol, input, packet.event)
+    connections.touch(connection, timeout)
+    this.table.words[connection * LINE_WORDS + W.inPackets]!++
+    return forwardPast(exit, packet)
+  }
+
+  /**
+   * A packet from a real server to the client of its connection: of a masqueraded one, or of one whose virtual
+   * address is not the director's own, so that replies of any real server may pass through it.
+   */
   private processReply(connection: number): Verdict {
     const { exit, packet, table, connections } = this
     const hop = routeToClient(exit, packet, table, connection)
     if (hop === NO_HOP) return exit.verdict
-    if (!packet.hasHeader) {
+    const flags = table.words[connection * LINE_WORDS + W.flags]!
+    const isMasqueraded = (flags & ConnectionFlag.forwardingMask) === ConnectionFlag.masquerade
+    if (isMasqueraded && !packet.hasHeader) {
       connections.prolong(connection)
       return exit.drop(Reason['truncated-transport-header'])
     }
@@ -378,7 +419,9 @@ export class Director {
     const { output } = Direction
     const timeout = connections.transition(connection, packet.protocol, output, packet.event)
     connections.touch(connection, timeout)
-    return masqueradeReply(exit, packet, table, connection, hop)
+    return isMasqueraded
+      ? masqueradeReply(exit, packet, table, connection, hop)
+      : exit.forward(packet.network, packet.totalBytes, hop)
   }
 
   private findReply(): number {
@@ -389,9 +432,68 @@ export class Director {
         ? table.findReplyIpv6(protocol, words, packet.sourceAt, packet.destinationAt, ports)
         : table.findReply(protocol, packet.sourceBe, packet.destinationBe, ports)
     if (connection === 0) return 0
-    // One that is forwarded otherwise is not rewritten on its way back.
     const flags = table.words[connection * LINE_WORDS + W.flags]!
-    return (flags & ConnectionFlag.forwardingMask) === ConnectionFlag.masquerade ? connection : 0
+    const { forwardingMask, masquerade, byMark } = ConnectionFlag
+    return (flags & forwardingMask) === masquerade || (flags & byMark) !== 0 ? connection : 0
+  }
+
+  /** Whether a packet comes from where a masqueraded real server serves, but belongs to no connection. */
+  private isStrayReply(): boolean {
+    const { family, protocol, sourceBe, words, sourceAt, sourcePortBe, isReset } = this.packet
+    if (isReset) return false
+    if (protocol === ipv4.IpProtocol.sctp) {
+      const { bytes, packet } = this
+      const type = sctp.firstChunk(bytes, packet.transport, packet.transportBytes)
+      if (type === sctp.ChunkType.abort) return false
+    }
+    return this.realServers.hasMasqueraded(
+      family,
+      protocol,
+      sourceBe,
+      words,
+      sourceAt,
+      sourcePortBe,
+    )
+  }
+
+  /** The real server is told that nobody takes its packet (nat_icmp_send). */
+  private refuseStrayReply(): Verdict {
+    const { exit, packet } = this
+    const isLocal = this.isLocal()
+    // What is not the director's own has passed its router before.
+    if (!isLocal && passRouter(exit, packet) === NO_HOP) return exit.verdict
+    if (packet.family === 6) {
+      const { destinationUnreachable } = Icmpv6Type
+      const { port } = UnreachableCodeIpv6
+      return exit.answerIpv6(packet, Reason['no-connection'], destinationUnreachable, port, 0)
+    }
+    return exit.answer(
+      packet,
+      Reason['no-connection'],
+      IcmpType.destinationUnreachable,
+      UnreachableCode.port,
+      0,
+      isLocal ? packet.destinationBe : 0,
+    )
+  }
+
+  /**
+   * An ICMP error that the director sends passes its own hooks, too: one about a request of a connection that is
+   * not masqueraded counts as a packet of that connection from the real server (ip_vs_out_icmp).
+   */
+  private countAnswer(): void {
+    const { packet, table, words } = this
+    const { family, protocol, sourceAt, destinationAt, sourceBe, destinationBe } = packet
+    if (!hasPorts(protocol) || packet.transportBytes < PORTS_BYTES) return
+    const ports = words[packet.transport >> 2]!
+    const connection =
+      family === 6
+        ? table.findRequestIpv6(protocol, words, sourceAt, destinationAt, ports)
+        : table.findRequest(protocol, sourceBe, destinationBe, ports)
+    if (connection === 0) return
+    const flags = table.words[connection * LINE_WORDS + W.flags]!
+    if ((flags & ConnectionFlag.forwardingMask) !== ConnectionFlag.masquerade)
+      this.traffic.countOut(connection, this.exit.length)
   }
 
   /** Sends a packet from a client on to its destination, by the connection's forwarding method. */
@@ -400,18 +502,14 @@ export class Director {
     const line = connection * LINE_WORDS
     this.traffic.countIn(connection, packet.totalBytes)
     table.words[line + W.inPackets]!++
-    const flags = table.words[line + W.flags]!
-    const method = flags & ConnectionFlag.forwardingMask
-    if (method === ConnectionFlag.masquerade)
-      return masqueradeRequest(exit, packet, table, connection, destination)
-    const verdict =
-      method === ConnectionFlag.directRoute
-        ? forwardDirectly(exit, packet, destination)
-        : forwardThroughTunnel(exit, packet, destination)
-    // The kernel's own ICMP errors pass its hooks, too, where they are about what the connection carries.
-    if (verdict === Verdict.forward && exit.isAnswer && (flags & ConnectionFlag.onePacket) === 0)
-      this.traffic.countOut(connection, exit.length)
-    return verdict
+    switch (table.words[line + W.flags]! & ConnectionFlag.forwardingMask) {
+      case ConnectionFlag.masquerade:
+        return masqueradeRequest(exit, packet, table, connection, destination)
+      case ConnectionFlag.directRoute:
+        return forwardDirectly(exit, packet, destination)
+      default:
+        return forwardThroughTunnel(exit, packet, destination)
+    }
   }
 
   /**
@@ -419,9 +517,9 @@ export class Director {
    * (expire_nodest_conn), or the old one has been closed and the client uses its port again
    * (conn_reuse_mode).
    */
-  private isToBeReplaced(connection: number, destination: Destination): boolean {
+  private isToBeReplaced(connection: number, destination: Destination | undefined): boolean {
     const { settings, table } = this
-    if (settings.expireNoDestinationConnections !== 0 && destination.weight === 0) return true
+    if (settings.expireNoDestinationConnections !== 0 && destination?.weight === 0) return true
     if (settings.connectionReuseMode === 0) return false
     const line = connection * LINE_WORDS
     if (table.words[line + W.control] !== 0) return false
@@ -479,7 +577,8 @@ export class Director {
         : neighbours.hopFor(packet.destinationBe)
     return (
       services.hasAddress(packet.family, packet.words, packet.destinationAt) ||
-      neighbours.state[hop] === HopState.local
+      neighbours.state[hop] === HopState.local ||
+      (this.marks.list.length > 0 && this.marks.markOf(packet) !== 0)
     )
   }
 
@@ -503,8 +602,8 @@ export class Director {
     if (isFtpData(packet.sourcePortBe)) return exit.decline(Reason['no-connection'])
 
     const connection = service.persistent
-      ? this.schedulePersistent(service)
-      : this.schedule(service)
+      ? this.schedulePersistent(service, packet)
+      : this.schedule(service, packet)
     if (connection === NONE) return exit.verdict
     const destination = connections.destinationOf(connection)!
     this.traffic.countConnection(service, destination)
@@ -539,22 +638,63 @@ export class Director {
     }
   }
 
+  /** A new connection for the packet that an ICMP error quotes. Part of RelatedScheduler. */
+  scheduleRelated(packet: Packet, quote: number, ports: number): number {
+    const { exit, quoted, words, connections } = this
+    quoted.family = 4
+    quoted.inPort = packet.inPort
+    quoted.protocol = ipv4.protocol(this.bytes, quote)
+    quoted.sourceAt = (quote + ipv4.DESTINATION) >> 2
+    quoted.destinationAt = (quote + ipv4.SOURCE) >> 2
+    quoted.sourceBe = words[quoted.sourceAt]!
+    quoted.destinationBe = words[quoted.destinationAt]!
+    quoted.ports = (words[ports >> 2]! << 16) | (words[ports >> 2]! >>> 16)
+    quoted.isInverse = true
+    const service = this.services.find(
+      4,
+      this.marks.list.length > 0 ? this.marks.markOf(packet) : 0,
+      quoted.protocol,
+      words,
+      quoted.destinationAt,
+      quoted.destinationPortBe,
+    )
+    if (!service) return 0
+    if (this.defence.dropsPacket()) {
+      exit.drop(Reason['drop-packet-defence'])
+      return -1
+    }
+    if (isFtpData(quoted.sourcePortBe)) return 0
+    const connection = service.persistent
+      ? this.schedulePersistent(service, quoted)
+      : this.schedule(service, quoted)
+    if (connection === NONE) return exit.verdict === Verdict.decline ? 0 : -1
+    this.traffic.countConnection(service, connections.destinationOf(connection)!)
+    return connection
+  }
+
+  /** Part of RelatedScheduler. */
+  endRelated(connection: number): void {
+    const { connections, table } = this
+    if ((table.words[connection * LINE_WORDS + W.flags]! & ConnectionFlag.onePacket) !== 0)
+      connections.end(connection)
+    else connections.start(connection, FIRST_TIMEOUT_JIFFIES)
+  }
+
   /** @returns the new connection, or 0 with the verdict in `exit` */
-  private schedule(service: Service): number {
-    const { packet } = this
+  private schedule(service: Service, packet: Packet): number {
     const portBe = packet.destinationPortBe
     // Only persistent services take packets to ports that are not theirs.
     const destination =
       service.mark !== 0 || portBe === service.portBe
         ? service.scheduler.schedule(packet)
         : undefined
-    if (!destination) return this.leave(service)
-    return this.connect(service, destination, destination.portBe || portBe)
+    if (!destination) return this.leave(service, packet)
+    return this.connect(service, packet, destination, destination.portBe || portBe)
   }
 
   /** The same for a persistent service: where the client's template points, or where a new one shall. */
-  private schedulePersistent(service: Service): number {
-    const { packet, templates, connections } = this
+  private schedulePersistent(service: Service, packet: Packet): number {
+    const { templates, connections } = this
     let template = templates.find(service, packet)
     if (template === NOTHING_TO_GO_BY) {
       this.exit.drop(Reason['no-call-id'])
@@ -565,20 +705,25 @@ export class Director {
       destination = connections.destinationOf(template)!
     } else {
       const scheduled = service.scheduler.schedule(packet)
-      if (!scheduled) return this.leave(service)
+      if (!scheduled) return this.leave(service, packet)
       destination = scheduled
       template = templates.create(service, packet, destination)
       if (template === 0) return this.tableFull()
     }
     const portBe = persistentDestinationPortBe(service, packet, destination)
-    const connection = this.connect(service, destination, portBe)
+    const connection = this.connect(service, packet, destination, portBe)
     if (connection !== NONE) connections.control(connection, template)
     templates.touch(template)
     return connection
   }
 
-  private connect(service: Service, destination: Destination, destinationPortBe: number): number {
-    const { packet, connections } = this
+  private connect(
+    service: Service,
+    packet: Packet,
+    destination: Destination,
+    destinationPortBe: number,
+  ): number {
+    const { connections } = this
     const connection = connections.create(
       packet.family,
       packet.protocol,
@@ -590,7 +735,7 @@ export class Director {
       packet.destinationPortBe,
       destination,
       destinationPortBe,
-      isOnePacket(service, packet) ? ConnectionFlag.onePacket : 0,
+      flagsOf(service, packet),
     )
     return connection === 0 ? this.tableFull() : connection
   }
@@ -601,11 +746,14 @@ export class Director {
   }
 
   /**
-   * No destination for a new connection: the client is told that the port is unreachable (ip_vs_leave). It is
-   * told by the address that it has asked, which is no answer that the kernel sends if that is another's.
+   * No destination for a new connection: the client is told that the port is unreachable, if the packet is not
+   * to go on to where it was going (ip_vs_leave). It is told by the address that it has asked, which is no answer
+   * that the kernel sends if that is another's.
    */
-  private leave(service: Service): number {
-    const { exit, packet } = this
+  private leave(service: Service, packet: Packet): number {
+    const { exit } = this
+    if (this.settings.cacheBypass !== 0 && service.mark !== 0 && !packet.isInverse)
+      if (this.isForOthers()) return this.bypass(service)
     if (isFtp(service) && packet.destinationPortBe !== service.portBe) {
       exit.decline(Reason['no-destination'])
       return NONE
@@ -614,6 +762,10 @@ export class Director {
       (destination) => destination.overloaded && destination.weight > 0,
     )
     const reason = isOverloaded ? Reason.overloaded : Reason['no-destination']
+    if (packet.isInverse) {
+      exit.drop(reason)
+      return NONE
+    }
     if (packet.family === 6) {
       exit.answerIpv6(
         packet,
@@ -638,4 +790,48 @@ export class Director {
     )
     return NONE
   }
+
+  /** Whether the packet is addressed to a host that is not the director. */
+  private isForOthers(): boolean {
+    const { packet } = this
+    const { neighbours } = this.exit
+    if (packet.family === 6)
+      return (
+        !ipv6.isMulticast(packet.words, packet.destinationAt) &&
+        neighbours.state[neighbours.hopForIpv6(packet.words, packet.destinationAt)] !==
+          HopState.local
+      )
+    return (
+      !ipv4.isMulticast(packet.destinationBe) &&
+      !ipv4.isLimitedBroadcast(packet.destinationBe) &&
+      neighbours.state[neighbours.hopFor(packet.destinationBe)] !== HopState.local
+    )
+  }
+
+  /** A connection without a destination, whose packets go on to where they are going (cache_bypass). */
+  private bypass(service: Service): number {
+    const { exit, packet, connections } = this
+    const connection = connections.createBypass(packet, flagsOf(service, packet))
+    if (connection === 0) return this.tableFull()
+    const { input } = Direction
+    const timeout = connections.transition(connection, packet.protocol, input, packet.event)
+    forwardPast(exit, packet)
+    const { words } = this.table
+    words[connection * LINE_WORDS + W.inPackets]!++
+    if ((words[connection * LINE_WORDS + W.flags]! & ConnectionFlag.onePacket) !== 0)
+      connections.end(connection)
+    else connections.start(connection, timeout)
+    return NONE
+  }
+}
+
+/** The timeout of a connection that no packet of its own has moved to a state yet (ip_vs_conn_new). */
+const FIRST_TIMEOUT_JIFFIES = 3 * JIFFIES_PER_SECOND
+
+/** Flags of a service's new connection beside those of its destination. */
+function flagsOf(service: Service, packet: Packet): number {
+  return (
+    (isOnePacket(service, packet) ? ConnectionFlag.onePacket : 0) |
+    (service.mark !== 0 ? ConnectionFlag.byMark : 0)
+  )
 }

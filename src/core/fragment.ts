@@ -4,6 +4,7 @@ import * as ipv4 from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 
 const MORE_FRAGMENTS = 0x2000
+const DONT_FRAGMENT = 0x4000
 
 /** What fragments had of a packet that was put together from them. */
 export interface Geometry {
@@ -43,7 +44,8 @@ function sizesOf(
 /**
  * Cuts an IPv4 packet into fragments of at most `mtu` bytes (RFC 791, section 3.2), each in a frame of its
  * own; the packet itself is left to the caller. Options stay in every fragment, as only fragments with
- * copied options can be told from the others by parsing them, and real traffic carries none.
+ * copied options can be told from the others by parsing them, and real traffic carries none. They do not have DF,
+ * as in the kernel, where the packet itself had it.
  * False, with nothing taken, when the pool or the batch has no room for all of them.
  */
 export function fragmentIpv4(
@@ -61,7 +63,7 @@ export function fragmentIpv4(
   if (mtu - headerBytes < 8) return false
   const sizes = sizesOf(geometry, shift, headerBytes, payloadBytes, mtu - headerBytes)
   if (sizes.length > pool.available || sizes.length > into.capacity - into.count) return false
-  const field = (bytes[offset + 6]! << 8) | bytes[offset + 7]!
+  const field = ((bytes[offset + 6]! << 8) | bytes[offset + 7]!) & ~DONT_FRAGMENT
   let done = 0
   for (const size of sizes) {
     const isLast = done + size >= payloadBytes

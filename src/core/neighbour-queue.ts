@@ -11,6 +11,8 @@ export class NeighbourQueue {
   readonly offsets = new Int32Array(CAPACITY)
   readonly lengths = new Int32Array(CAPACITY)
   readonly hops = new Int32Array(CAPACITY)
+  /** Path MTUs, see DataPlane.send. */
+  readonly mtus = new Int32Array(CAPACITY)
   readonly deadlines = new Int32Array(CAPACITY)
   private readonly waitingPerHop: Uint16Array
   count = 0
@@ -20,7 +22,7 @@ export class NeighbourQueue {
   }
 
   /** Appends a packet; false when there is no room for it. */
-  add(offset: number, length: number, hop: number, deadline: number): boolean {
+  add(offset: number, length: number, hop: number, mtu: number, deadline: number): boolean {
     if (this.count === CAPACITY) return false
     if (this.waitingPerHop[hop]! >= PER_HOP) return false
     this.waitingPerHop[hop]!++
@@ -28,6 +30,7 @@ export class NeighbourQueue {
     this.offsets[i] = offset
     this.lengths[i] = length
     this.hops[i] = hop
+    this.mtus[i] = mtu
     this.deadlines[i] = deadline
     return true
   }
@@ -37,6 +40,7 @@ export class NeighbourQueue {
     this.offsets[to] = this.offsets[i]!
     this.lengths[to] = this.lengths[i]!
     this.hops[to] = this.hops[i]!
+    this.mtus[to] = this.mtus[i]!
     this.deadlines[to] = this.deadlines[i]!
   }
 

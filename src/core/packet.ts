@@ -45,6 +45,11 @@ export class Packet {
   isOpening = false
   /** A TCP packet with RST. */
   isReset = false
+  /**
+   * It is what an ICMP error quotes, turned around: a request as far as its addresses and ports are concerned, of
+   * which there is no more than these.
+   */
+  isInverse = false
   /** Where the addresses are: the index of their first word in the pool's memory. */
   sourceAt = 0
   destinationAt = 0
@@ -74,6 +79,11 @@ export class Packet {
   }
 }
 
+/** Whether packets of the protocol have ports, so that there can be services. */
+export function hasPorts(protocol: number): boolean {
+  return protocol === IpProtocol.tcp || protocol === IpProtocol.udp || protocol === IpProtocol.sctp
+}
+
 /** Bytes that TCP's, UDP's and SCTP's ports are in, at the start of their headers. */
 export const PORTS_BYTES = 4
 
@@ -101,9 +111,10 @@ export function readTransport(bytes: Uint8Array, packet: Packet): boolean {
     }
     case IpProtocol.udp:
       packet.hasHeader = packet.mayBegin = available >= udp.HEADER_BYTES
-      packet.isOpening = false
+      packet.isOpening = packet.isReset = false
       return true
     case IpProtocol.sctp: {
+      packet.isReset = false
       const first = sctp.firstChunk(bytes, transport, available)
       packet.hasHeader = available >= sctp.HEADER_BYTES
       packet.mayBegin = first >= 0

@@ -97,6 +97,7 @@ export class Host {
       halfs,
       bytes,
       at,
+      packet.length,
       icmp.IcmpType.timeExceeded,
       0,
       0,

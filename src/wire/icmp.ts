@@ -91,6 +91,7 @@ export function mayAnswer(
  * type of service and precedence are as there, too.
  *
  * @param offset of the offending packet's IP header, with room before it
+ * @param available bytes of the offending packet that are there
  * @param restBe the second word of the ICMP header: `swap32(mtu)` for fragmentation needed, else 0
  * @param sourceBe the director's address
  * @param mtu of the way back to the offending packet's source
@@ -101,6 +102,7 @@ export function prependError(
   halfs: Uint16Array,
   bytes: Uint8Array,
   offset: number,
+  available: number,
   type: number,
   code: number,
   restBe: number,
@@ -110,7 +112,7 @@ export function prependError(
 ): number {
   const room = Math.min(mtu, MAX_ERROR_BYTES) - ERROR_HEADER_BYTES
   if (room <= ipv4.MIN_HEADER_BYTES) return 0
-  const quoted = Math.min(ipv4.totalLength(bytes, offset), room)
+  const quoted = Math.min(available, room)
   const start = offset - ERROR_HEADER_BYTES
   const icmp = offset - HEADER_BYTES
   words[icmp >> 2] = type | (code << 8)

@@ -106,6 +106,7 @@ export class Harness {
     // Clients on 198.51.100.0/24, real servers on 10.0.0.0/24.
     this.neighbours.add('198.51.100.0', CLIENT_SIDE)
     this.neighbours.add('10.0.0.0', SERVER_SIDE)
+    for (const own of [CLIENT_SIDE, SERVER_SIDE]) this.neighbours.add(own, own, HopState.local)
   }
 
   /** Lets a packet in and says what became of it. */

@@ -15,7 +15,19 @@ function answer(
   mtu = 1500,
 ): Uint8Array {
   const { words, halfs, bytes } = views(packet, 272)
-  const length = icmp.prependError(words, halfs, bytes, 272, type, code, restBe, director, 0, mtu)
+  const length = icmp.prependError(
+    words,
+    halfs,
+    bytes,
+    272,
+    packet.length,
+    type,
+    code,
+    restBe,
+    director,
+    0,
+    mtu,
+  )
   return bytes.slice(272 - icmp.ERROR_HEADER_BYTES, 272 - icmp.ERROR_HEADER_BYTES + length)
 }
 

@@ -4,6 +4,7 @@ import type { Random } from '../../port/random.js'
 import {
   ERROR_HEADER_BYTES,
   IcmpType,
+  MAX_ERROR_BYTES,
   mayAnswer,
   prependError,
   UnreachableCode,
@@ -12,6 +13,7 @@ import * as icmpv6 from '../../wire/icmpv6.js'
 import type { CounterRegion } from '../counters.js'
 import type { IcmpLimiter } from '../icmp-limiter.js'
 import type { Packet } from '../packet.js'
+import { PathMtus } from '../path-mtus.js'
 import type { Settings } from '../settings.js'
 import { Verdict } from '../verdict.js'
 
@@ -29,10 +31,13 @@ export class Exit {
   length = 0
   /** Next hop to send to. */
   hop: number = NO_HOP
+  /** Largest packet for the way on, where that is less than the hop's own MTU; else 0. */
+  mtu = 0
   /** What is sent is an ICMP error of the director's own. */
   isAnswer = false
   /** Time in jiffies. */
   now = 0
+  readonly pathMtus = new PathMtus()
 
   private identification: number
 
@@ -49,11 +54,16 @@ export class Exit {
     this.identification = random.next() & 0xffff
   }
 
+  /** Before each packet. */
+  begin(): void {
+    this.mtu = 0
+    this.isAnswer = false
+  }
+
   forward(offset: number, length: number, hop: number): Verdict {
     this.offset = offset
     this.length = length
     this.hop = hop
-    this.isAnswer = false
     return (this.verdict = Verdict.forward)
   }
 
@@ -124,9 +134,9 @@ export class Exit {
       isOwn ? words : neighbours.sourceIpv6,
       isOwn ? packet.destinationAt : 4 * hop,
     )
-    this.forward(network - icmpv6.ERROR_HEADER_BYTES, length, hop)
+    this.mtu = 0
     this.isAnswer = true
-    return this.verdict
+    return this.forward(network - icmpv6.ERROR_HEADER_BYTES, length, hop)
   }
 
   private isOwn(packet: Packet, addressBe: number): boolean {
@@ -136,7 +146,7 @@ export class Exit {
     )
   }
 
-  /** Makes an ICMP error of the packet at `offset` of which `available` bytes are there. */
+  /** Makes an ICMP error of the IPv4 packet at `offset` of which `available` bytes are there. */
   sendError(
     offset: number,
     available: number,
@@ -155,23 +165,24 @@ export class Exit {
       type !== IcmpType.destinationUnreachable || code !== UnreachableCode.fragmentationNeeded
     if (isLimited && !this.icmpLimiter.allow(senderBe, this.now))
       return (this.verdict = Verdict.drop)
-    const room = neighbours.mtu[hop]! > 0 ? neighbours.mtu[hop]! : available + ERROR_HEADER_BYTES
+    const linkMtu = neighbours.mtu[hop]!
     const length = prependError(
       words,
       halfs,
       bytes,
       offset,
+      available,
       type,
       code,
       restBe,
       sourceBe !== 0 ? sourceBe : neighbours.sourceBe[hop]!,
       this.nextIdentification(),
-      Math.min(room, available + ERROR_HEADER_BYTES),
+      linkMtu > 0 ? linkMtu : MAX_ERROR_BYTES,
     )
     if (length === 0) return (this.verdict = Verdict.drop)
-    this.forward(offset - ERROR_HEADER_BYTES, length, hop)
+    this.mtu = 0
     this.isAnswer = true
-    return this.verdict
+    return this.forward(offset - ERROR_HEADER_BYTES, length, hop)
   }
 
   /** Identification of the next IP packet that the director originates, in no byte order. */

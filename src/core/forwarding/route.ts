@@ -1,18 +1,12 @@
 import { HopState, NO_HOP } from '../../port/neighbours.js'
 import { IcmpType, TimeExceededCode, UnreachableCode } from '../../wire/icmp.js'
-import {
-  decrementTtl,
-  dontFragment,
-  IpProtocol,
-  MIN_HEADER_BYTES,
-  swap32,
-  ttl,
-} from '../../wire/ipv4.js'
+import { decrementTtl, dontFragment, IpProtocol, swap32, ttl } from '../../wire/ipv4.js'
 import { MIN_MTU as MIN_MTU_IPV6 } from '../../wire/ipv6.js'
 import type { ConnectionTable } from '../connection-table.js'
 import { LINE_WORDS, W } from '../connection.js'
 import type { Destination } from '../destination.js'
 import type { Packet } from '../packet.js'
+import { mtuOf } from '../path-mtus.js'
 import { Reason } from '../verdict.js'
 import type { Exit } from './exit.js'
 import { passOnIpv6, routeToClientIpv6 } from './route-ipv6.js'
@@ -34,19 +28,60 @@ export function routeToDestination(
   destination: Destination,
   extraBytes: number,
 ): number {
-  const { neighbours } = exit
-  if (destination.hopGeneration !== neighbours.generation) {
-    destination.hop =
-      destination.family === 6
-        ? neighbours.hopForIpv6(destination.address.words, 0)
-        : neighbours.hopFor(destination.addressBe)
-    destination.hopGeneration = neighbours.generation
-  }
+  const { neighbours, pathMtus } = exit
+  if (
+    destination.hopGeneration !== neighbours.generation ||
+    (destination.pathMtuGeneration !== pathMtus.generation &&
+      // Of these the kernel keeps the route until it changes.
+      destination.forwarding !== 'direct-route')
+  )
+    findRoute(exit, destination)
   const hop = destination.hop
   const minimumMtu = destination.family === 6 ? MIN_MTU_IPV6 : MIN_TUNNEL_MTU
   if (packet.family === 6) return passOnIpv6(exit, packet, hop, extraBytes, minimumMtu)
-  const state = neighbours.state[hop]
-  // What the client is told comes from the virtual address.
+  const linkMtu = neighbours.mtu[hop]!
+  const mtu = mtuOf(destination.pathMtu, linkMtu, exit.now)
+  if (mtu < linkMtu) exit.mtu = mtu
+  return passOn(exit, packet, hop, mtu, extraBytes, minimumMtu)
+}
+
+function findRoute(exit: Exit, destination: Destination): void {
+  const { neighbours, pathMtus } = exit
+  const { family, address, addressBe } = destination
+  destination.hop =
+    family === 6 ? neighbours.hopForIpv6(address.words, 0) : neighbours.hopFor(addressBe)
+  destination.hopGeneration = neighbours.generation
+  destination.pathMtu = family === 6 ? undefined : pathMtus.find(addressBe)
+  destination.pathMtuGeneration = pathMtus.generation
+}
+
+/**
+ * The MTU of the way to a destination as the last packet to it found it, which the kernel goes by when a router
+ * has just told another one. @param told what the router told, if there was no packet yet
+ */
+export function knownMtu(exit: Exit, destination: Destination, told: number): number {
+  if (destination.hopGeneration === 0) return told
+  return mtuOf(destination.pathMtu, exit.neighbours.mtu[destination.hop]!, exit.now)
+}
+
+/**
+ * What passing on a packet to a hop does to it, once IPVS has decided about it. Errors come from the address
+ * that the packet was sent to.
+ *
+ * @param mtu of the way on
+ * @param extraBytes what is going to be added to the packet: a tunnel's headers
+ * @param minimumMtu a path that leaves the packet less carries no tunnel
+ * @returns the hop, or NO_HOP when the packet ends here; the verdict is in `exit` then
+ */
+export function passOn(
+  exit: Exit,
+  packet: Packet,
+  hop: number,
+  mtu: number,
+  extraBytes: number,
+  minimumMtu: number,
+): number {
+  const state = exit.neighbours.state[hop]
   const virtualBe = packet.destinationBe
   if (state === HopState.unreachable) {
     const { destinationUnreachable } = IcmpType
@@ -76,18 +111,18 @@ export function routeToDestination(
   }
   const isTunnel = extraBytes > 0
   if (isTunnel || state !== HopState.kernel) decrementTtl(halfs, packet.network)
-  const mtu = neighbours.mtu[hop]! - extraBytes
-  if (isTunnel && mtu < minimumMtu) {
+  const room = mtu - extraBytes
+  if (isTunnel && room < minimumMtu) {
     exit.drop(Reason['too-big'])
     return NO_HOP
   }
   if (
-    packet.totalBytes > mtu &&
+    packet.totalBytes > room &&
     dontFragment(halfs, packet.network) &&
     packet.protocol !== IpProtocol.icmp &&
     (!isTunnel || exit.settings.pathMtuDiscovery !== 0)
   ) {
-    tooBig(exit, packet, mtu, virtualBe)
+    tooBig(exit, packet, room, virtualBe)
     return NO_HOP
   }
   return hop
@@ -115,6 +150,16 @@ export function routeToClient(
     hop = neighbours.hopFor(packet.destinationBe)
     table.words[cell] = hop | (neighbours.generation << 16)
   }
+  return passTowards(exit, packet, hop)
+}
+
+/** The same for a packet of no connection, or one that may be addressed to others than its client. */
+export function passRouter(exit: Exit, packet: Packet): number {
+  return passTowards(exit, packet, exit.neighbours.hopFor(packet.destinationBe))
+}
+
+function passTowards(exit: Exit, packet: Packet, hop: number): number {
+  const { neighbours } = exit
   const state = neighbours.state[hop]
   if (state === HopState.unreachable) {
     const { destinationUnreachable } = IcmpType
@@ -148,6 +193,3 @@ function tooBig(exit: Exit, packet: Packet, mtu: number, sourceBe: number): void
     sourceBe,
   )
 }
-
-/** Bytes that IPIP puts in front of a packet. */
-export const TUNNEL_HEADER_BYTES = MIN_HEADER_BYTES
