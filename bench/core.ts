@@ -3,7 +3,7 @@
  * states, timers and counters, routes and link-layer headers. Established TCP connections, taken in random
  * order, so that beyond the caches' size each packet misses them.
  *
- *   npm run bench -- [--json] [--connections 4096,65536,1048576] [--trials 7] [--packets 1000000]
+ *   npm run bench -- [--json] [--connections 4096,65536,1048576] [--trials 7] [--packets 1000000] [--family 4]
  *
  * Beside the director's figures, of the same trials:
  *   bare     the same packets on the same ports, handed from one to the other: what the load generator and
@@ -82,10 +82,10 @@ class RandomWalk {
   }
 }
 
-function measure(connections: number, trials: number, packets: number): Row {
+function measure(family: 4 | 6, connections: number, trials: number, packets: number): Row {
   const clock = new MonotonicClock()
-  const loads = METHODS.map((forwarding) => new Load({ forwarding, connections, clock }))
-  const footprintBytes = connections * LINE_BYTES
+  const loads = METHODS.map((forwarding) => new Load({ family, forwarding, connections, clock }))
+  const footprintBytes = connections * LINE_BYTES * (family === 6 ? 2 : 1)
   const walk = new RandomWalk(footprintBytes)
   const director = METHODS.map((): number[] => [])
   const bare = METHODS.map((): number[] => [])
@@ -131,11 +131,13 @@ function main(): void {
       connections: { type: 'string', default: '4096,65536,1048576' },
       trials: { type: 'string', default: '7' },
       packets: { type: 'string', default: '1000000' },
+      family: { type: 'string', default: '4' },
     },
   })
   const sizes = integers('connections', values.connections, isPowerOfTwo)
   const trials = integers('trials', values.trials, (n) => n >= 1)[0]!
   const packets = integers('packets', values.packets, (n) => n >= 1000 && n % 2 === 0)[0]!
+  const family = integers('family', values.family, (n) => n === 4 || n === 6)[0] === 6 ? 6 : 4
   const machine = {
     node: process.version,
     v8: process.versions.v8,
@@ -160,12 +162,14 @@ function main(): void {
   }
   const rows: Row[] = []
   for (const connections of sizes) {
-    const row = measure(connections, trials, packets)
+    const row = measure(family, connections, trials, packets)
     rows.push(row)
     if (!values.json) print(row)
   }
   if (values.json)
-    console.log(JSON.stringify({ unit: 'nanoseconds', trials, packets, machine, rows }, null, 2))
+    console.log(
+      JSON.stringify({ unit: 'nanoseconds', family, trials, packets, machine, rows }, null, 2),
+    )
 }
 
 const COLUMNS = [13, 14, 26, 22, 22]

@@ -5,7 +5,6 @@
 import { DataPlane } from '../src/core/data-plane.js'
 import { Director } from '../src/core/director.js'
 import type { DestinationKey, ForwardingMethod, ServiceKey } from '../src/core/commands.js'
-import { LINE_WORDS, W } from '../src/core/connection.js'
 import { RouteTable, type RouteUpdate } from '../src/core/route-table.js'
 import { LoadPort, type PacketSource } from '../src/drivers/memory.js'
 import type { Clock } from '../src/port/clock.js'
@@ -13,14 +12,14 @@ import { FrameBatch, FramePool } from '../src/port/frame-pool.js'
 import { LinkLayer } from '../src/port/packet-port.js'
 import { SeededRandom } from '../src/port/random.js'
 import { fold, sum32 } from '../src/wire/checksum.js'
-import { formatAddress, parseAddress, swap16 } from '../src/wire/ipv4.js'
+import { parseAddress, swap16 } from '../src/wire/ipv4.js'
+import { routesIpv6, SegmentSourceIpv6, serverAddressIpv6, VIRTUAL_IPV6 } from './load-ipv6.js'
 
 export const TCP_SYN = 0x02
 export const TCP_ACK = 0x10
 export const TCP_SYN_ACK = TCP_SYN | TCP_ACK
 
 const VIRTUAL = '192.0.2.1'
-const SERVICE: ServiceKey = { protocol: 'tcp', address: VIRTUAL, port: 80 }
 const SERVERS = 4
 const serverAddress = (i: number): string => `10.0.0.${i + 2}`
 
@@ -37,12 +36,20 @@ const FRAME_WORDS = 16
 const macBytes = (mac: string): Uint8Array =>
   Uint8Array.from(mac.split(':'), (pair) => parseInt(pair, 16))
 
+/** Packets of connections, one after the other. */
+export interface Segments extends PacketSource {
+  /** What is written from here on, and whether in the order of the connections' numbers from 0. */
+  set(flags: number, shuffled: boolean): void
+  /** From here on every so many-th packet is the SYN of a client that was not there before; 0 for none. */
+  addNewConnections(every: number): void
+}
+
 /**
  * Writes the segments of `count` connections (a power of two), numbered from 0: in order, or in an order
  * without pattern that takes each connection once a cycle. Connection i comes from client 20.0.x.x, where
  * the lower 16 bits of i stand in the address and the upper ones in the port.
  */
-class SegmentSource implements PacketSource {
+class SegmentSource implements Segments {
   /** TCP flags of what is written. */
   private flags = TCP_ACK
   private shuffled = true
@@ -58,12 +65,12 @@ class SegmentSource implements PacketSource {
   private newEvery = 0
 
   /**
-   * @param serversBe address of the real server of connection i at i modulo 4, if the segments are replies
+   * @param servers address of the real server of connection i at 4 * (i modulo 4), if the segments are replies
    */
   constructor(
     count: number,
     private readonly destinationMac: Uint8Array,
-    private readonly serversBe: Int32Array | undefined,
+    private readonly servers: Int32Array | undefined,
     private readonly serverPort: number,
   ) {
     this.mask = count - 1
@@ -71,7 +78,6 @@ class SegmentSource implements PacketSource {
     this.set(TCP_ACK, true)
   }
 
-  /** What is written from here on, and whether in the order of the connections' numbers from 0. */
   set(flags: number, shuffled: boolean): void {
     this.flags = flags
     this.shuffled = shuffled
@@ -79,7 +85,6 @@ class SegmentSource implements PacketSource {
     this.buildTemplate()
   }
 
-  /** From here on every so many-th packet is the SYN of a client that was not there before; 0 for none. */
   addNewConnections(every: number): void {
     this.newEvery = every
     this.untilNew = every
@@ -104,11 +109,11 @@ class SegmentSource implements PacketSource {
     const clientPort = swap16(1024 + (i >>> 16))
     let ipSum = this.ipSum + low
     let tcpSum = this.tcpSum + low + clientPort
-    if (this.serversBe === undefined) {
+    if (this.servers === undefined) {
       halfs[ip + 7] = low
       halfs[ip + 10] = clientPort
     } else {
-      const serverBe = this.serversBe[i & (SERVERS - 1)]!
+      const serverBe = this.servers[4 * (i & (SERVERS - 1))]!
       ipSum += sum32(serverBe)
       tcpSum += sum32(serverBe)
       words[(ip + 6) >> 1] = serverBe
@@ -151,7 +156,7 @@ class SegmentSource implements PacketSource {
     view.setUint16(ip + 6, 0x4000)
     view.setUint8(ip + 8, 64)
     view.setUint8(ip + 9, 6)
-    const isReply = this.serversBe !== undefined
+    const isReply = this.servers !== undefined
     view.setUint16(ip + (isReply ? 16 : 12), 20 << 8)
     if (!isReply) view.setInt32(ip + 16, parseAddress(VIRTUAL)!, true)
     const tcp = ip + 20
@@ -226,6 +231,8 @@ function routes(): RouteUpdate[] {
 
 export interface LoadOptions {
   forwarding: ForwardingMethod
+  /** 4 when absent. */
+  family?: 4 | 6
   /** A power of two, 1024 to 2^20. */
   connections: number
   clock: Clock
@@ -243,22 +250,24 @@ export class Load {
   /** Received on port 0 are requests, on port 1 replies (masquerading only). */
   readonly ports: readonly [LoadPort, LoadPort]
   private readonly plane: DataPlane
-  private readonly requests: SegmentSource
-  private readonly replies: SegmentSource
+  private readonly requests: Segments
+  private readonly replies: Segments
   private readonly hasReplies: boolean
   private readonly batch = new FrameBatch(64)
 
   constructor(options: LoadOptions) {
-    const { forwarding, connections, clock } = options
+    const { forwarding, connections, clock, family = 4 } = options
+    const lines = connections + (options.newConnectionEvery ? PASSING_CONNECTIONS : 0)
     const { pool } = this
     const neighbours = new RouteTable()
-    neighbours.apply(routes())
+    neighbours.apply([...routes(), ...routesIpv6()])
     this.director = new Director({
       pool,
       neighbours,
       random: new SeededRandom(1),
       table: {
-        maxConnections: connections + (options.newConnectionEvery ? PASSING_CONNECTIONS : 0),
+        // Connections of IPv6 take two lines, and line 1 has no other half.
+        maxConnections: family === 6 ? 2 * lines + 1 : lines,
         seed: 12345,
       },
       ports: [
@@ -269,10 +278,11 @@ export class Load {
     })
     this.hasReplies = forwarding === 'masquerade'
     const serverPort = this.hasReplies ? 8080 : 80
-    const serversBe = new Int32Array(SERVERS)
+    const servers = new Int32Array(4 * SERVERS)
+    const Source = family === 6 ? SegmentSourceIpv6 : SegmentSource
     const [mac0, mac1] = DIRECTOR_MACS.map(macBytes) as [Uint8Array, Uint8Array]
-    this.requests = new SegmentSource(connections, mac0, undefined, serverPort)
-    this.replies = new SegmentSource(connections, mac1, serversBe, serverPort)
+    this.requests = new Source(connections, mac0, undefined, serverPort)
+    this.replies = new Source(connections, mac1, servers, serverPort)
     const linkLayer = LinkLayer.ethernet
     this.ports = [
       new LoadPort({ pool, linkLayer, mac: mac0, name: 'memory:clients' }, this.requests),
@@ -280,8 +290,8 @@ export class Load {
     ]
     const { director, ports } = this
     this.plane = new DataPlane({ pool, ports, director, neighbours, clock })
-    this.configure(forwarding, serverPort)
-    this.establish(connections, serversBe)
+    this.configure(family, forwarding, serverPort)
+    this.establish(connections, servers)
     this.requests.addNewConnections(options.newConnectionEvery ?? 0)
   }
 
@@ -318,10 +328,12 @@ export class Load {
       )
   }
 
-  private configure(forwarding: ForwardingMethod, serverPort: number): void {
+  private configure(family: 4 | 6, forwarding: ForwardingMethod, serverPort: number): void {
+    const virtual = family === 6 ? VIRTUAL_IPV6 : VIRTUAL
+    const service: ServiceKey = { protocol: 'tcp', address: virtual, port: 80 }
     this.director.execute({
       op: 'add-service',
-      service: SERVICE,
+      service,
       options: {
         scheduler: 'rr',
         schedulerFlags: [],
@@ -331,10 +343,11 @@ export class Load {
       },
     })
     for (let i = 0; i < SERVERS; i++) {
-      const destination: DestinationKey = { address: serverAddress(i), port: serverPort }
+      const address = family === 6 ? serverAddressIpv6(i) : serverAddress(i)
+      const destination: DestinationKey = { address, port: serverPort }
       this.director.execute({
         op: 'add-destination',
-        service: SERVICE,
+        service,
         destination,
         options: { forwarding, weight: 1, upperThreshold: 0, lowerThreshold: 0 },
       })
@@ -342,13 +355,19 @@ export class Load {
   }
 
   /** Opens all connections, and learns from the table which server each has got. */
-  private establish(connections: number, serversBe: Int32Array): void {
+  private establish(connections: number, servers: Int32Array): void {
     this.requests.set(TCP_SYN, false)
     this.budget(connections, 0)
-    const { words } = this.director.table
-    for (let i = 0; i < SERVERS; i++) serversBe[i] = words[(i + 1) * LINE_WORDS + W.destinationBe]!
-    if (new Set(serversBe).size !== SERVERS)
-      throw new Error(`round robin chose ${Array.from(serversBe, formatAddress).join(', ')}`)
+    const { table } = this.director
+    for (let i = 0, c = table.first(); i < SERVERS; i++, c = table.next(c)) {
+      const { wide, destinationBe } = table.snapshot(c)!
+      servers.set(wide?.destination ?? [destinationBe], 4 * i)
+    }
+    const chosen = new Set(
+      Array.from({ length: SERVERS }, (_, i) => servers[4 * i + 3]! | servers[4 * i]!),
+    )
+    if (chosen.size !== SERVERS)
+      throw new Error(`round robin chose ${Array.from(servers).join(', ')}`)
     if (this.hasReplies) {
       this.replies.set(TCP_SYN_ACK, false)
       this.budget(0, connections)

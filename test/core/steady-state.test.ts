@@ -11,11 +11,17 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { Load } from '../../bench/load.js'
-import type { ForwardingMethod } from '../../src/core/commands.js'
 import type { Clock } from '../../src/port/clock.js'
 
 /** Masquerading, which is both directions, goes the whole way; the others differ only at the end of theirs. */
-const PACKETS = { masquerade: 10_000_000, 'direct-route': 2_000_000, tunnel: 2_000_000 }
+const CASES = [
+  { family: 4, forwarding: 'masquerade', packets: 10_000_000 },
+  { family: 4, forwarding: 'direct-route', packets: 2_000_000 },
+  { family: 4, forwarding: 'tunnel', packets: 2_000_000 },
+  { family: 6, forwarding: 'masquerade', packets: 2_000_000 },
+  { family: 6, forwarding: 'tunnel', packets: 2_000_000 },
+] as const
+type Case = (typeof CASES)[number]
 const WARM_UP_PACKETS = 2_000_000
 const CONNECTIONS = 65536
 
@@ -39,9 +45,15 @@ interface Outcome {
 }
 
 /** In the process of its own. */
-function run(forwarding: ForwardingMethod): Outcome {
+function run({ family, forwarding, packets }: Case): Outcome {
   const clock = new RoundClock()
-  const load = new Load({ forwarding, connections: CONNECTIONS, clock, newConnectionEvery: 64 })
+  const load = new Load({
+    family,
+    forwarding,
+    connections: CONNECTIONS,
+    clock,
+    newConnectionEvery: 64,
+  })
   load.run(WARM_UP_PACKETS)
   const collect = (globalThis as { gc?: () => void }).gc!
   const total = () => load.director.execute({ op: 'get-counters' }).total.connections
@@ -50,7 +62,6 @@ function run(forwarding: ForwardingMethod): Outcome {
   collect()
   const before = process.memoryUsage().heapUsed
   const start = process.hrtime.bigint()
-  const packets = PACKETS[forwarding]
   load.run(packets)
   const nanoseconds = Number(process.hrtime.bigint() - start)
   const grownBytes = process.memoryUsage().heapUsed - before
@@ -68,35 +79,32 @@ function run(forwarding: ForwardingMethod): Outcome {
 
 const child = process.argv[2]
 if (child !== undefined && child.startsWith('--run=')) {
-  console.log(JSON.stringify(run(child.slice('--run='.length) as ForwardingMethod)))
+  console.log(JSON.stringify(run(CASES[Number(child.slice('--run='.length))]!)))
 } else {
-  for (const forwarding of ['masquerade', 'direct-route', 'tunnel'] as const) {
-    t.test(
-      `${PACKETS[forwarding] / 1e6} million packets, ${forwarding}`,
-      { timeout: 120_000 },
-      async (t) => {
-        const { stdout, stderr, status } = spawnSync(
-          process.execPath,
-          ['--expose-gc', '--trace-gc', fileURLToPath(import.meta.url), `--run=${forwarding}`],
-          // without tap's loaders and coverage, whose garbage is not ours
-          { encoding: 'utf8', env: { PATH: process.env.PATH } },
-        )
-        t.equal(status, 0, stderr)
-        const lines = stdout.split('\n')
-        const collections = lines.filter((line) => /^\[\d+:0x[0-9a-f]+\]/.test(line))
-        const asked = collections.flatMap((line, i) => (line.includes('testing') ? [i] : []))
-        t.equal(asked.length, 2, 'the two collections that were asked for')
-        t.strictSame(collections.slice(asked[0]! + 1, asked[1]), [], 'and none between them')
-        const outcome = JSON.parse(lines.find((line) => line.startsWith('{')) ?? '{}') as Outcome
-        t.comment(
-          `${forwarding}: ${outcome.nanosecondsPerPacket.toFixed(0)} ns a packet, heap +${outcome.grownBytes} bytes, ` +
-            `${outcome.newConnections} new connections, ${outcome.jiffies / 100} s of timers`,
-        )
-        t.ok(outcome.grownBytes < HEAP_SLACK_BYTES, `heap grew by ${outcome.grownBytes} bytes`)
-        if (forwarding === 'masquerade') t.ok(outcome.jiffies > 65536, 'the timer wheel has turned')
-        t.ok(outcome.newConnections > 30_000, 'connections came')
-        t.ok(outcome.connections < CONNECTIONS + 10_000, 'and went')
-      },
-    )
+  for (const [i, { family, forwarding, packets }] of CASES.entries()) {
+    const name = `${forwarding}, IPv${family}`
+    t.test(`${packets / 1e6} million packets, ${name}`, { timeout: 120_000 }, async (t) => {
+      const { stdout, stderr, status } = spawnSync(
+        process.execPath,
+        ['--expose-gc', '--trace-gc', fileURLToPath(import.meta.url), `--run=${i}`],
+        // without tap's loaders and coverage, whose garbage is not ours
+        { encoding: 'utf8', env: { PATH: process.env.PATH } },
+      )
+      t.equal(status, 0, stderr)
+      const lines = stdout.split('\n')
+      const collections = lines.filter((line) => /^\[\d+:0x[0-9a-f]+\]/.test(line))
+      const asked = collections.flatMap((line, i) => (line.includes('testing') ? [i] : []))
+      t.equal(asked.length, 2, 'the two collections that were asked for')
+      t.strictSame(collections.slice(asked[0]! + 1, asked[1]), [], 'and none between them')
+      const outcome = JSON.parse(lines.find((line) => line.startsWith('{')) ?? '{}') as Outcome
+      t.comment(
+        `${name}: ${outcome.nanosecondsPerPacket.toFixed(0)} ns a packet, heap +${outcome.grownBytes} bytes, ` +
+          `${outcome.newConnections} new connections, ${outcome.jiffies / 100} s of timers`,
+      )
+      t.ok(outcome.grownBytes < HEAP_SLACK_BYTES, `heap grew by ${outcome.grownBytes} bytes`)
+      if (packets > 2_000_000) t.ok(outcome.jiffies > 65536, 'the timer wheel has turned')
+      t.ok(outcome.newConnections > 15_000, 'connections came')
+      t.ok(outcome.connections < CONNECTIONS + 10_000, 'and went')
+    })
   }
 }
