@@ -246,6 +246,18 @@ export class RouteTable implements Neighbours {
     return hop
   }
 
+  sourceOfErrorIpv6(port: number, addresses: Int32Array, at: number, to: Int32Array): void {
+    let incoming = 0
+    for (const [interfaceIndex, each] of this.portOf)
+      if (each.port === port) {
+        incoming = interfaceIndex
+        break
+      }
+    const source = selectSourceIpv6(this.addressesIpv6, incoming, addresses, at)
+    if (source) ipv6.copyAddress(source, 0, to, 0)
+    else to.fill(0, 0, ipv6.ADDRESS_WORDS)
+  }
+
   want(hop: number): void {
     if (this.isWanted[hop] !== 0 || this.wantedCount === MAX_WANTED) return
     this.isWanted[hop] = 1

@@ -33,6 +33,15 @@ export interface Neighbours {
    * one for the packets of either family.
    */
   hopForIpv6(addresses: Int32Array, at: number): number
+  /**
+   * The director's own address in an ICMPv6 error that answers a packet, where it is not the packet's destination: the
+   * one that the interface suggests which the packet came in by. For what is rarer than a packet.
+   *
+   * @param port index of that interface's port
+   * @param addresses holds the packet's source, at an index
+   * @param to its first four words are set; zeros when there is no such address
+   */
+  sourceOfErrorIpv6(port: number, addresses: Int32Array, at: number, to: Int32Array): void
   /** Notes that a packet waits for an unresolved hop, so that its owner asks for the neighbour. Allocates nothing. */
   want(hop: number): void
   /** HopState of each hop. */

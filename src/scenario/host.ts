@@ -117,7 +117,7 @@ export class Host {
       chain.walk(bytes, at, at + length)
       if (!icmpv6.mayAnswer(words, bytes, at, chain, at + length, type)) return []
       const back = hopTo(source)
-      const own = ipv6.parseAddress(links[back.side].addressV6)!
+      const own = ipv6.parseAddress(links[side].addressV6)!
       const errorLength = icmpv6.prependError(
         words,
         halfs,

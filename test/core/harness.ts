@@ -65,6 +65,11 @@ export class TestNeighbours implements Neighbours {
     const network = Int32Array.of(addresses[at]!, addresses[at + 1]!, 0, 0)
     return this.hopsIpv6.get(textOf(addresses, at)) ?? this.hopsIpv6.get(textOf(network, 0)) ?? 0
   }
+  /** That of the route back. */
+  sourceOfErrorIpv6(_port: number, addresses: Int32Array, at: number, to: Int32Array): void {
+    const hop = this.hopForIpv6(addresses, at)
+    to.set(this.sourceIpv6.subarray(4 * hop, 4 * hop + 4))
+  }
   want(): void {}
 }
 

@@ -40,6 +40,7 @@ export class Exit {
   readonly pathMtus = new PathMtus()
 
   private identification: number
+  private readonly ownIpv6 = new Int32Array(4)
 
   constructor(
     readonly pool: FramePool,
@@ -104,7 +105,7 @@ export class Exit {
 
   /**
    * The same for an IPv6 packet. The answer comes from the packet's destination, if that is the director's own
-   * address, else from the one that the way back suggests (icmp6_send of net/ipv6/icmp.c).
+   * address, else from the one that the interface suggests where it came in (icmp6_send of net/ipv6/icmp.c).
    *
    * @param restBe second word of the ICMPv6 header
    */
@@ -122,6 +123,7 @@ export class Exit {
     if (isLimited && !this.icmpLimiter.allow(packet.sourceBe, this.now)) return this.verdict
     const own = neighbours.hopForIpv6(words, packet.destinationAt)
     const isOwn = neighbours.state[own] === HopState.local
+    if (!isOwn) neighbours.sourceOfErrorIpv6(packet.inPort, words, packet.sourceAt, this.ownIpv6)
     const length = icmpv6.prependError(
       words,
       halfs,
@@ -131,8 +133,8 @@ export class Exit {
       type,
       code,
       restBe,
-      isOwn ? words : neighbours.sourceIpv6,
-      isOwn ? packet.destinationAt : 4 * hop,
+      isOwn ? words : this.ownIpv6,
+      isOwn ? packet.destinationAt : 0,
     )
     this.mtu = 0
     this.isAnswer = true
