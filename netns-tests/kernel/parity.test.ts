@@ -11,16 +11,15 @@ import { lc } from '../../src/core/schedulers/lc.js'
 import { schedulers } from '../../src/core/schedulers/index.js'
 import type { SchedulerKind } from '../../src/core/schedulers/scheduler.js'
 import { settingTable } from '../../src/core/settings.js'
-import { compareTraces, type Difference } from '../../src/scenario/compare.js'
+import { compareTraces } from '../../src/scenario/compare.js'
 import { eventsOf } from '../../src/scenario/events.js'
 import { explainDifference } from '../../src/scenario/explain.js'
-import { Oracle, oracleUnavailable } from '../../src/scenario/oracle/oracle.js'
-import { differenceOf, shrinkDifference } from '../../src/scenario/parity.js'
+import { oracleUnavailable } from '../../src/scenario/oracle/oracle.js'
+import { beginningOf, differenceOf, Kernels, shrinkDifference } from '../../src/scenario/parity.js'
 import { parseScenario, readScenario } from '../../src/scenario/parse.js'
-import { profiles, type Profile } from '../../src/scenario/random-profiles.js'
+import { profileNamed, profiles, type Profile } from '../../src/scenario/random-profiles.js'
 import { randomScenario } from '../../src/scenario/random.js'
 import { replay } from '../../src/scenario/replay.js'
-import type { Scenario } from '../../src/scenario/scenario.js'
 import { parseTrace } from '../../src/scenario/trace.js'
 
 const RANDOM = 40
@@ -51,39 +50,32 @@ const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.scn') && !file.startsWith('uvs-only/'))
   .sort()
 
-function explained(scenario: Scenario, difference: Difference): Promise<string> {
-  const source = new Map(scenario.directives.map((each) => [each.line, each.text]))
-  return explainDifference(eventsOf(scenario), scenario.name, source, difference)
-}
-
 t.setTimeout(900_000)
 t.test('parity with the kernel', { skip: oracleUnavailable(), timeout: 900_000 }, async (t) => {
   // Two guests, for two processors.
-  const oracles = await Promise.all([Oracle.start(), Oracle.start()])
-  t.teardown(() => Promise.all(oracles.map((oracle) => oracle.stop())))
-  const [oracle] = oracles
+  const kernels = await Kernels.start(2)
+  t.teardown(() => kernels.stop())
 
   /** Does something with each item, with as many at a time as there are guests. */
-  async function forEach<T>(items: readonly T[], run: (item: T, oracle: Oracle) => Promise<void>) {
+  async function forEach<T>(items: readonly T[], run: (item: T) => Promise<void>): Promise<void> {
     let next = 0
-    await Promise.all(
-      oracles.map(async (oracle) => {
-        while (next < items.length) await run(items[next++]!, oracle)
-      }),
-    )
+    const work = async (): Promise<void> => {
+      while (next < items.length) await run(items[next++]!)
+    }
+    await Promise.all(Array.from({ length: kernels.count }, work))
   }
 
   await t.test('every scenario', (t) =>
-    forEach(files, async (file, oracle) => {
+    forEach(files, async (file) => {
       const scenario = readScenario(join(root, file))
       const events = eventsOf(scenario)
-      const kernels = await oracle.run(scenario)
-      const difference = compareTraces(events, await replay(scenario), kernels)
-      if (difference) t.fail(await explained(scenario, difference))
+      const asked = await kernels.runEvents(events, file)
+      const difference = compareTraces(events, await replay(scenario), asked)
+      if (difference) t.fail(await explainDifference(scenario, difference))
       else t.pass(file)
       const recording = join(root, file.replace(/\.scn$/, '.ndjson'))
       if (!existsSync(recording)) return
-      const recorded = compareTraces(events, parseTrace(readFileSync(recording, 'utf8')), kernels)
+      const recorded = compareTraces(events, parseTrace(readFileSync(recording, 'utf8')), asked)
       t.equal(recorded, undefined, `${file} is recorded as the kernel does it`)
     }).then(() => t.end()),
   )
@@ -92,55 +84,57 @@ t.test('parity with the kernel', { skip: oracleUnavailable(), timeout: 900_000 }
     const seed = randomInt(1e9)
     t.comment(`seed ${seed}`)
     const numbers = Array.from({ length: RANDOM }, (_, i) => i)
-    await forEach(numbers, async (i, oracle) => {
+    await forEach(numbers, async (i) => {
       const profile = settledProfiles[i % settledProfiles.length]!
       const name = `${profile.name}-${seed + i}.scn`
       const text = randomScenario(seed + i, profile)
       let difference
       try {
-        difference = await differenceOf(oracle, parseScenario(text, name))
+        difference = await differenceOf(kernels, parseScenario(text, name))
       } catch (error) {
         if (!NO_NEIGHBOUR.test((error as Error).message)) throw error
         return t.comment(`${name}: ${(error as Error).message}`)
       }
       if (!difference) return void t.pass(name)
-      const small = await shrinkDifference(oracle, name, text)
+      const small = await shrinkDifference(kernels, name, text)
       const scenario = parseScenario(small, name)
-      const smallest = (await differenceOf(oracle, scenario)) ?? difference
-      t.fail(`${await explained(scenario, smallest)}\n${small}`)
+      const smallest = (await differenceOf(kernels, scenario)) ?? difference
+      const beginning = await beginningOf(kernels, scenario, smallest)
+      t.fail(`${await explainDifference(scenario, smallest, beginning)}\n${small}`)
     })
   })
 
-  await t.test(
-    'a scheduler that forgets the weights is caught, shrunk and explained',
-    async (t) => {
-      const registry = schedulers as Map<string, SchedulerKind>
-      const wlc = registry.get('wlc')!
-      registry.set('wlc', { ...lc, name: 'wlc' })
-      t.teardown(() => registry.set('wlc', wlc))
-      const profile = profiles.find(({ name }) => name === 'wlc')!
-      for (let seed = 1; ; seed++) {
-        const name = `wlc-${seed}.scn`
-        const text = randomScenario(seed, profile)
-        if (!(await differenceOf(oracle, parseScenario(text, name)))) {
-          if (seed < 20) continue
-          return t.fail('twenty scenarios did not catch it')
-        }
-        const small = await shrinkDifference(oracle, name, text)
-        t.ok(
-          small.split('\n').length < text.split('\n').length / 2,
-          `${text.split('\n').length} lines become ${small.split('\n').length}`,
-        )
-        const scenario = parseScenario(small, name)
-        const difference = (await differenceOf(oracle, scenario))!
-        const said = await explained(scenario, difference)
-        t.match(said, /wlc-\d+\.scn/)
-        t.match(said, 'what differs')
-        t.comment(said)
-        registry.set('wlc', wlc)
-        t.equal(await differenceOf(oracle, scenario), undefined, 'and was the scheduler’s fault')
-        return
+  await t.test('a scheduler that forgets the weights is caught, shrunk, explained', async (t) => {
+    const registry = schedulers as Map<string, SchedulerKind>
+    const wlc = registry.get('wlc')!
+    registry.set('wlc', { ...lc, name: 'wlc' })
+    t.teardown(() => registry.set('wlc', wlc))
+    const profile = profileNamed('wlc')!
+    for (let seed = 1; ; seed++) {
+      const name = `wlc-${seed}.scn`
+      const text = randomScenario(seed, profile)
+      const found = await differenceOf(kernels, parseScenario(text, name))
+      if (!found) {
+        if (seed < 20) continue
+        return t.fail('twenty scenarios did not catch it')
       }
-    },
-  )
+      const small = await shrinkDifference(kernels, name, text)
+      // A service, two destinations, and the connections that it takes for the weights to matter.
+      const lines = small.trimEnd().split('\n')
+      t.ok(lines.length <= 10, `${text.split('\n').length} lines become ${lines.length}`)
+      t.match(small, /^ipvsadm -A .* -s wlc/m)
+      t.match(small, / -w \d/)
+      const scenario = parseScenario(small, name)
+      const difference = (await differenceOf(kernels, scenario))!
+      t.equal(difference.kind, found.kind)
+      const beginning = await beginningOf(kernels, scenario, difference)
+      const said = await explainDifference(scenario, difference, beginning)
+      t.match(said, new RegExp(`^${name}`))
+      t.match(said, /why uvs did it\n(.*\n)*.*candidate .* weight \d.*\n(.*\n)* {2}wlc chose /)
+      t.comment(said)
+      registry.set('wlc', wlc)
+      t.equal(await differenceOf(kernels, scenario), undefined, 'and was the scheduler’s fault')
+      return
+    }
+  })
 })

@@ -1,4 +1,3 @@
-import { eventsOf } from '../scenario/events.js'
 import { explainLine } from '../scenario/explain.js'
 import { readScenario } from '../scenario/parse.js'
 
@@ -19,7 +18,6 @@ export async function main(args: string[]): Promise<number> {
     return 2
   }
   const scenario = readScenario(file)
-  const source = new Map(scenario.directives.map((each) => [each.line, each.text]))
-  process.stdout.write(await explainLine(eventsOf(scenario), file, source, Number(line)))
+  process.stdout.write(await explainLine(scenario, Number(line)))
   return 0
 }

@@ -3,10 +3,10 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Difference } from '../scenario/compare.js'
-import { eventsOf } from '../scenario/events.js'
 import { explainDifference } from '../scenario/explain.js'
-import { Oracle, type OracleKernel } from '../scenario/oracle/oracle.js'
-import { differenceOf, shrinkDifference } from '../scenario/parity.js'
+import { eventsOf } from '../scenario/events.js'
+import type { OracleKernel } from '../scenario/oracle/oracle.js'
+import { beginningOf, differenceOf, Kernels, shrinkDifference } from '../scenario/parity.js'
 import { parseScenario } from '../scenario/parse.js'
 import { randomScenario } from '../scenario/random.js'
 import { profileNamed, profiles } from '../scenario/random-profiles.js'
@@ -29,15 +29,28 @@ ${profiles.map(({ name, summary }) => `                    ${name.padEnd(14)}${s
                   IPVS, then through a running uvsd that has taken its configuration over; all forwarding
                   methods or those named
   --kernel WHICH  running or guest, as for uvs oracle
+  --guests N      so many guests share the work (1)
   --json          one object for each difference
+  --help
 
-Exit status: 0 when all agree, 1 when any differs, 2 for a wrong command line.
+Exit status: 0 when all agree; 1 when any differs or cannot be run; 2 for a wrong command line.
 `
+
+/** Memory that a guest takes: more than these at once help nobody. */
+const MOST_GUESTS = 16
 
 interface Job {
   /** File name, or what a random one would be called. */
   name: string
   text: string
+}
+
+interface Options {
+  isRandom: boolean
+  out: string
+  shrinks: boolean
+  record: boolean
+  json: boolean
 }
 
 function fail(message: string): 2 {
@@ -63,6 +76,7 @@ export async function main(args: string[]): Promise<number> {
         'no-shrink': { type: 'boolean', default: false },
         record: { type: 'boolean', default: false },
         kernel: { type: 'string' },
+        guests: { type: 'string', default: '1' },
         json: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
       },
@@ -75,15 +89,19 @@ export async function main(args: string[]): Promise<number> {
     process.stdout.write(help)
     return 0
   }
-  const { random, seed, profile, kernel } = values
+  const { random, seed, profile, kernel, guests } = values
   if (kernel !== undefined && kernel !== 'running' && kernel !== 'guest')
     return fail(`--kernel ${kernel}: there are 'running' and 'guest'`)
   for (const [name, value] of [
     ['random', random],
     ['seed', seed],
+    ['guests', guests],
   ] as const)
     if (value !== undefined && !/^\d{1,9}$/.test(value))
       return fail(`--${name} ${value}: no number`)
+  if (Number(guests) < 1 || Number(guests) > MOST_GUESTS)
+    return fail(`--guests ${guests}: from 1 to ${MOST_GUESTS}`)
+  if (kernel === 'running' && guests !== '1') return fail('--guests goes with --kernel guest')
   if (profile !== undefined && !profileNamed(profile))
     return fail(`--profile ${profile}: there are ${profiles.map(({ name }) => name).join(', ')}`)
   if (random === undefined && (seed !== undefined || profile !== undefined))
@@ -100,28 +118,24 @@ export async function main(args: string[]): Promise<number> {
       : randomJobs(Number(random), seed === undefined ? randomInt(1e9) : Number(seed), profile)
   // All are read before anything is started.
   for (const { name, text } of jobs) eventsOf(parseScenario(text, name))
-  const oracle = await Oracle.start(kernel ? { kernel: kernel satisfies OracleKernel } : {})
-  let differing = 0
+  const kernels = await Kernels.start(
+    Number(guests),
+    kernel ? { kernel: kernel satisfies OracleKernel } : guests === '1' ? {} : { kernel: 'guest' },
+  )
   try {
-    process.stderr.write(`uvs parity: asking ${oracle.description}\n`)
-    for (const [i, job] of jobs.entries()) {
-      if (process.stderr.isTTY) process.stderr.write(`\r${i + 1} of ${jobs.length} `)
-      const scenario = parseScenario(job.text, job.name)
-      if (values.record)
-        writeFileSync(
-          job.name.replace(/(\.scn)?$/, '.ndjson'),
-          formatTrace(await oracle.run(scenario)),
-        )
-      const difference = await differenceOf(oracle, scenario)
-      if (!difference) continue
-      differing++
-      await report(oracle, job, difference, random !== undefined, values)
-    }
+    process.stderr.write(`uvs parity: asking ${kernels.description}\n`)
+    const { out, record, json } = values
+    const shrinks = !values['no-shrink']
+    return await runAll(kernels, jobs, {
+      isRandom: random !== undefined,
+      out,
+      shrinks,
+      record,
+      json,
+    })
   } finally {
-    await oracle.stop()
+    await kernels.stop()
   }
-  process.stderr.write(`${jobs.length - differing} agree, ${differing} differ\n`)
-  return differing === 0 ? 0 : 1
 }
 
 function randomJobs(count: number, seed: number, only: string | undefined): Job[] {
@@ -136,25 +150,88 @@ function randomJobs(count: number, seed: number, only: string | undefined): Job[
   })
 }
 
+/** Runs the jobs, as many at a time as there are kernels, and returns the exit status. */
+async function runAll(kernels: Kernels, jobs: readonly Job[], options: Options): Promise<number> {
+  let next = 0
+  let done = 0
+  let differing = 0
+  let failed = 0
+  const showProgress = (): void => {
+    if (process.stderr.isTTY)
+      process.stderr.write(`\r${done} of ${jobs.length}, ${differing} differ `)
+  }
+  const work = async (): Promise<void> => {
+    while (next < jobs.length) {
+      const job = jobs[next++]!
+      try {
+        if (await runJob(kernels, job, options)) differing++
+      } catch (error) {
+        failed++
+        process.stderr.write(`uvs parity: ${job.name}: ${(error as Error).message}\n`)
+      }
+      done++
+      showProgress()
+    }
+  }
+  await Promise.all(Array.from({ length: kernels.count }, work))
+  if (process.stderr.isTTY) process.stderr.write('\r')
+  process.stderr.write(
+    `${jobs.length - differing - failed} agree, ${differing} differ` +
+      `${failed > 0 ? `, ${failed} could not be run` : ''}\n`,
+  )
+  return differing + failed === 0 ? 0 : 1
+}
+
+/** @returns whether uvs and the kernel differ */
+async function runJob(kernels: Kernels, job: Job, options: Options): Promise<boolean> {
+  const scenario = parseScenario(job.text, job.name)
+  if (options.record)
+    writeFileSync(
+      job.name.replace(/(\.scn)?$/, '.ndjson'),
+      formatTrace(await kernels.runEvents(eventsOf(scenario), job.name)),
+    )
+  const difference = await differenceOf(kernels, scenario)
+  if (difference) await report(kernels, job, difference, options)
+  return difference !== undefined
+}
+
 async function report(
-  oracle: Oracle,
+  kernels: Kernels,
   job: Job,
-  difference: Difference,
-  isRandom: boolean,
-  options: { out: string; 'no-shrink': boolean; json: boolean },
+  found: Difference,
+  { isRandom, out, shrinks, json }: Options,
 ): Promise<void> {
   let { name, text } = job
+  let difference = found
   if (isRandom) {
-    if (!options['no-shrink']) text = await shrinkDifference(oracle, name, text)
-    mkdirSync(options.out, { recursive: true })
-    name = join(options.out, name)
-    writeFileSync(name, `# Differs: ${difference.kind}\n${text.replace(/^#.*\n/, '')}`)
-    text = readFileSync(name, 'utf8')
+    if (shrinks) text = await shrinkDifference(kernels, name, text)
+    difference = (await differenceOf(kernels, parseScenario(text, name))) ?? found
+    const comment = commentOn(job, difference)
+    text = comment + text
+    mkdirSync(out, { recursive: true })
+    name = join(out, name)
+    writeFileSync(name, text)
+    // As the lines are numbered in the file.
+    difference = (await differenceOf(kernels, parseScenario(text, name))) ?? found
   }
   const scenario = parseScenario(text, name)
-  const smallest = (await differenceOf(oracle, scenario)) ?? difference
-  const source = new Map(scenario.directives.map((each) => [each.line, each.text]))
-  if (options.json) process.stdout.write(`${JSON.stringify({ scenario: name, ...smallest })}\n`)
-  else
-    process.stdout.write(`\n${await explainDifference(eventsOf(scenario), name, source, smallest)}`)
+  if (json)
+    return void process.stdout.write(`${JSON.stringify({ scenario: name, ...difference })}\n`)
+  const isInListing = !(difference.ours && 'out' in difference.ours)
+  const beginning = isInListing ? await beginningOf(kernels, scenario, difference) : undefined
+  process.stdout.write(`\n${await explainDifference(scenario, difference, beginning)}`)
+}
+
+/** The first lines of a scenario that differs: the sentence to be replaced by what it pins, and where it is from. */
+function commentOn({ name, text }: Job, { kind, details }: Difference): string {
+  const [origin] = text.split('\n')
+  const lines = [
+    `# uvs and the kernel differ (${kind}).`,
+    ...details
+      .slice(0, 3)
+      .map(({ name, ours, kernels }) => `# ${name}: uvs ${ours}, kernel ${kernels}`)
+      .map((line) => line.replace(/\s*\n\s*/g, ' / ')),
+    origin!.startsWith('#') ? origin! : `# From ${name}.`,
+  ]
+  return `${lines.join('\n')}\n`
 }

@@ -150,6 +150,7 @@ const schedulerActions: Weights<Action> = {
 const perScheduler = schedulerNames.map((scheduler) =>
   profile(scheduler, `scheduler ${scheduler}, with edits while it runs`, {
     schedulers: [scheduler],
+    families: [4, 4, 4, 6],
     services: [1, 2],
     destinations: [1, 5],
     persistent: 0.1,

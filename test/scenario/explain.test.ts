@@ -4,48 +4,76 @@ import { eventsOf } from '../../src/scenario/events.js'
 import { explainDifference, explainLine } from '../../src/scenario/explain.js'
 import { parseScenario } from '../../src/scenario/parse.js'
 import { replay } from '../../src/scenario/replay.js'
-import type { PacketRecord } from '../../src/scenario/trace.js'
+import type { EndRecord, PacketRecord } from '../../src/scenario/trace.js'
 
 const text = `ipvsadm -A -t 10.1.0.100:80 -s wlc -p 300 -M 255.255.255.0
 ipvsadm -a -t 10.1.0.100:80 -r 10.2.0.3 -m -w 2 -x 5
 ipvsadm -a -t 10.1.0.100:80 -r 10.2.0.4 -m
-sysctl net.ipv4.vs.conn_reuse_mode=0
+sysctl net.ipv4.vs.sloppy_tcp=1
 tcp 10.1.0.7:1024 > 10.1.0.100:80 S
 tcp 10.1.0.7:1025 > 10.1.0.100:80 S # a comment
 tcp 10.1.0.7:1024 > 10.1.0.100:81 S
 tcp 10.1.0.7:1024 > 10.1.0.100:80 FA
 udp 192.0.2.1:5 > 10.1.0.100:80
+tcp 10.2.0.4:80 > 10.1.0.7:1025 SA in=server
+raw 4500003800000000400167c70a0100070a01006403030cad00000000450000280000400040061e760a0100640a01000700500400 # about a reply
+tcp 10.1.1.7:1024 > 10.1.0.100:80 S
+ipvsadm -A -t 10.1.0.100:80
 `
 const scenario = parseScenario(text, 'x.scn')
 const events = eventsOf(scenario)
-const source = new Map(scenario.directives.map((each) => [each.line, each.text]))
-const explain = (line: number): Promise<string> => explainLine(events, 'x.scn', source, line)
+const explain = (line: number): Promise<string> => explainLine(scenario, line)
 
-t.test('a packet that begins a connection: candidates, template, settings', async (t) => {
-  const said = await explain(5)
-  t.match(said, /^5: tcp 10\.1\.0\.7:1024 > 10\.1\.0\.100:80 S$/m)
-  t.match(said, 'there was no connection of this packet')
-  t.match(said, 'service tcp 10.1.0.100:80: wlc, persistent for 300 s by /24')
-  t.match(said, /candidate 10\.2\.0\.3:80 masquerade, weight 2, 0 active .*upper threshold 5/)
-  t.match(said, /candidate 10\.2\.0\.4:80 masquerade, weight 1, 0 active/)
-  t.match(said, /it made a template: TCP .*10\.1\.0\.0:0/)
-  t.match(said, /it made a connection: TCP SYN_RECV 10\.1\.0\.7:1024/)
-  t.match(said, 'setting net.ipv4.vs.conn_reuse_mode = 0')
+t.test('a packet that begins a connection: candidates, choice, template, settings', async (t) => {
+  t.equal(
+    await explain(5),
+    `5: tcp 10.1.0.7:1024 > 10.1.0.100:80 S
+  server 02:00:0a:02:00:04 TCP 10.1.0.7:1024 > 10.2.0.4:80 S, TTL 63
+  packet from the client side: TCP 10.1.0.7:1024 > 10.1.0.100:80 S, TTL 64
+
+why uvs did it
+  it belongs to no connection
+  service tcp 10.1.0.100:80: wlc, persistent for 300 s by /24
+    candidate 10.2.0.4:80 masquerade, weight 1, 0 active and 0 inactive connections
+    candidate 10.2.0.3:80 masquerade, weight 2, 0 active and 0 inactive connections, upper threshold 5
+  wlc chose 10.2.0.4
+  it made the template TCP NONE 10.1.0.0:0 > 10.1.0.100:80 > 10.2.0.4:80, 300 s left
+  it made the connection TCP SYN_RECV 10.1.0.7:1024 > 10.1.0.100:80 > 10.2.0.4:80, 60 s left
+  setting net.ipv4.vs.drop_packet = 0, the default
+  setting net.ipv4.vs.expire_quiescent_template = 0, the default
+  setting net.ipv4.vs.sloppy_tcp = 1
+`,
+  )
 })
 
-t.test(
-  'a packet that finds a template, one that finds a connection, one that finds nothing',
-  async (t) => {
-    t.match(await explain(6), /there was a template: .*10\.1\.0\.0:0 > 10\.1\.0\.100/)
-    t.match(await explain(6), '6: tcp 10.1.0.7:1025 > 10.1.0.100:80 S\n')
-    const end = await explain(8)
-    t.match(end, /there was a connection: TCP SYN_RECV 10\.1\.0\.7:1024/)
-    t.match(end, '10.1.0.7:1024 went from SYN_RECV to TIME_WAIT')
-    t.match(await explain(7), 'no service wants the packet by its address, port or mark')
-    t.match(await explain(9), 'not forwarded: no-service')
-    await t.rejects(explain(1), { message: 'x.scn: line 1 has no packet' })
-  },
-)
+t.test('a packet that follows a template', async (t) => {
+  const said = await explain(6)
+  t.match(said, '6: tcp 10.1.0.7:1025 > 10.1.0.100:80 S\n')
+  t.match(said, 'there is the template TCP NONE 10.1.0.0:0 > 10.1.0.100:80 > 10.2.0.4:80')
+  t.match(said, /candidate 10\.2\.0\.4:80 .* 1 active/)
+  t.notMatch(said, 'chose')
+  t.notMatch(await explain(12), 'there is the template', 'another network has none')
+})
+
+t.test('packets of a connection: requests, replies, and errors about them', async (t) => {
+  const end = await explain(8)
+  t.match(end, 'it is a request of the connection TCP SYN_RECV 10.1.0.7:1024')
+  t.match(end, '10.1.0.7:1024 > 10.1.0.100:80 went from SYN_RECV to TIME_WAIT')
+  t.match(end, 'expire_nodest_conn = 0, the default')
+  t.match(await explain(10), 'it is a reply of the connection TCP SYN_RECV 10.1.0.7:1025')
+  t.match(await explain(11), /^ {2}packet .*quoted \[TCP 10\.1\.0\.100:80 > 10\.1\.0\.7:1024/m)
+})
+
+t.test('packets that are nobody’s, and commands', async (t) => {
+  t.match(await explain(7), 'no service wants it by its address, port or mark')
+  t.match(await explain(9), 'it was not forwarded: no-service')
+  t.match(await explain(1), /^1: ipvsadm -A /)
+  t.match(await explain(13), /exit status 255\n {2}Service already exists/)
+  for (const line of [4, 99])
+    await t.rejects(explain(line), {
+      message: `x.scn: line ${line} has neither a packet nor a command`,
+    })
+})
 
 t.test('a difference is shown with what each did', async (t) => {
   const ours = await replay(scenario)
@@ -53,15 +81,32 @@ t.test('a difference is shown with what each did', async (t) => {
   const index = ours.findIndex((record) => 'out' in record && record.line === 6)
   const packet = (kernels[index] as PacketRecord).out[0]!
   packet.dmac = '02:00:0a:02:00:09'
-  const difference = compareTraces(events, ours, kernels)!
-  const said = await explainDifference(events, 'x.scn', source, difference)
-  t.match(said, /^x\.scn:6: tcp 10\.1\.0\.7:1025 > 10\.1\.0\.100:80 S\n {2}packet {2}client: TCP/)
-  t.match(said, /dmac {2}uvs 02:00:0a:02:00:0\d\n {8}kernel 02:00:0a:02:00:09/)
+  const said = await explainDifference(scenario, compareTraces(events, ours, kernels)!)
+  t.match(said, /^x\.scn:6: tcp 10\.1\.0\.7:1025 > 10\.1\.0\.100:80 S\n {2}packet from the client/)
+  t.match(said, /dmac {2}uvs {5}02:00:0a:02:00:0\d\n {8}kernel {2}02:00:0a:02:00:09/)
   t.match(said, /^uvs\n.*\nthe kernel\n.*02:00:0a:02:00:09/m)
   t.match(said, 'why uvs did it')
-
-  ;(kernels.at(-1) as { services: string }).services = ''
   packet.dmac = (ours[index] as PacketRecord).out[0]!.dmac
-  const atEnd = compareTraces(events, ours, kernels)!
-  t.match(await explainDifference(events, 'x.scn', source, atEnd), /^x\.scn: at the end\n/)
+
+  const command = ours.findIndex((record) => 'exit' in record && record.line === 13)
+  Object.assign(kernels[command]!, { exit: 0, stderr: 'a\nb\n' })
+  const refused = await explainDifference(scenario, compareTraces(events, ours, kernels)!)
+  t.match(refused, /^x\.scn:13: ipvsadm -A -t 10\.1\.0\.100:80\n/)
+  t.match(refused, /exit {4}uvs {5}255\n {10}kernel {2}0\n/)
+  kernels[command] = ours[command]!
+
+  const last = kernels.at(-1) as EndRecord
+  last.connections[0]!.state = 'ESTABLISHED'
+  const difference = compareTraces(events, ours, kernels)!
+  t.match(await explainDifference(scenario, difference), /^x\.scn: at the end\n\n {2}TCP 10/)
+  const began = events.findIndex((event) => event.line === 8)
+  const beginning = { index: began, isBefore: false, difference }
+  t.match(
+    await explainDifference(scenario, difference, beginning),
+    /\nit began with line 8: tcp .* FA\n {2}packet from the client side: .*\n\nwhat differs since then\n/,
+  )
+  t.match(
+    await explainDifference(scenario, difference, { ...beginning, isBefore: true }),
+    '\nit began as time passed to 0 s, before line 8: tcp ',
+  )
 })
