@@ -1,0 +1,100 @@
+/**
+ * What a part of the benchmark measures, as the runner stores it (raw JSON) and the report draws it. A part is
+ * one file in bench/parts, found by its name in bench/parts/index.ts.
+ */
+
+/** What is varied: number of connections, frame bytes, destinations, …, by name. */
+export type Parameters = Readonly<Record<string, number | string>>
+
+/** Something that is measured beside others, in the same trials. */
+export interface Subject {
+  /** As 'uvs, masquerading', 'nftables DNAT', 'JavaScript Map'. */
+  readonly name: string
+  /** uvs itself; somebody else's work of the same kind; or what no program can do better than. */
+  readonly role: 'uvs' | 'peer' | 'limit'
+}
+
+export interface Metric {
+  /** As 'packets per second', 'latency p99'. */
+  readonly name: string
+  /** As 'ns', 'packets/s', 'bytes', 'Gbit/s', '%'; SI prefixes are the report's business. */
+  readonly unit: string
+  readonly better: 'higher' | 'lower'
+}
+
+/** One trial of one subject. */
+export interface Sample {
+  readonly metric: Metric
+  readonly subject: Subject
+  readonly parameters: Parameters
+  /** Trials of one round ran one right after another, in a changing order: their ratios are taken pair by pair. */
+  readonly round: number
+  /** In the metric's unit. */
+  readonly value: number
+  /** Milliseconds since the run began; the runner sets them, and the share of time the hypervisor took meanwhile. */
+  readonly startMs: number
+  readonly endMs: number
+  readonly stolenShare: number
+}
+
+/** A statement that the run bears out or not: a ratio of medians, uvs to a peer or a limit, of the same rounds. */
+export interface Claim {
+  /** One sentence, as 'Masquerading reaches the packet rate of nftables DNAT'. */
+  readonly text: string
+  readonly metric: string
+  readonly parameters: Parameters
+  readonly subject: string
+  /** Name of the other subject; or a number, in the metric's unit. */
+  readonly against: string | number
+  /** The ratio subject / against has to be at least, or at most, this. */
+  readonly atLeast?: number
+  readonly atMost?: number
+}
+
+/** A picture that the report is to draw of a metric. */
+export interface Plot {
+  readonly title: string
+  readonly metric: string
+  /** The parameter on the horizontal axis, and whether it is logarithmic. */
+  readonly x: string
+  readonly xScale: 'linear' | 'log' | 'category'
+  readonly yScale: 'linear' | 'log'
+  /** Only samples that have these. */
+  readonly where?: Parameters
+  /** What the reader sees in it, in a sentence. */
+  readonly caption: string
+}
+
+/** What a part has to work with. */
+export interface Context {
+  /** Fewer rounds and sizes: whether it works, not what it measures. */
+  readonly quick: boolean
+  /** What is going on, as a person watching wants to read it: shown in place. */
+  progress(text: string): void
+  /**
+   * Runs one trial and records what it returns. Times and stolen CPU are taken around it.
+   *
+   * @param run returns the values by metric
+   */
+  trial(
+    subject: Subject,
+    parameters: Parameters,
+    round: number,
+    run: () => Iterable<readonly [Metric, number]> | Promise<Iterable<readonly [Metric, number]>>,
+  ): Promise<void>
+  /** Something that the reader of the report has to know: a peer that is missing and why, a limit that was met. */
+  note(text: string): void
+}
+
+/** One part of the benchmark. */
+export interface Part {
+  /** As on the command line: `uvs bench NAME`. */
+  readonly name: string
+  readonly title: string
+  /** What it measures, how, and against what, in a paragraph for the report. */
+  readonly description: string
+  readonly needsRoot: boolean
+  readonly claims: readonly Claim[]
+  readonly plots: readonly Plot[]
+  run(context: Context): Promise<void>
+}
