@@ -3,7 +3,7 @@
  * states, timers and counters, routes and link-layer headers. Established TCP connections, taken in random
  * order, so that beyond the caches' size each packet misses them.
  *
- *   npm run bench -- [--json] [--connections 4096,65536,1048576] [--trials 7] [--packets 1000000] [--family 4]
+ *   node dist/bench/core.js [--json] [--connections 4096,65536,1048576] [--trials 7] [--packets 1000000] [--family 4]
  *
  * Beside the director's figures, of the same trials:
  *   bare     the same packets on the same ports, handed from one to the other: what the load generator and

@@ -2,5 +2,5 @@ import type { Part } from '../suite/measurement.js'
 
 /** By name, as they are run: parts are loaded when they are wanted. */
 export const parts: ReadonlyMap<string, () => Promise<Part>> = new Map<string, () => Promise<Part>>(
-  [],
+  [['micro', async () => (await import('./micro.js')).micro]],
 )

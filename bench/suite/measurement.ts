@@ -37,7 +37,10 @@ export interface Sample {
   readonly stolenShare: number
 }
 
-/** A statement that the run bears out or not: a ratio of medians, uvs to a peer or a limit, of the same rounds. */
+/**
+ * A statement that the run bears out or not: the median of the ratios subject / against, of the same rounds. If
+ * more than one set of parameters was measured that has these `parameters`, it has to hold for each.
+ */
 export interface Claim {
   /** One sentence, as 'Masquerading reaches the packet rate of nftables DNAT'. */
   readonly text: string
@@ -46,6 +49,8 @@ export interface Claim {
   readonly subject: string
   /** Name of the other subject; or a number, in the metric's unit. */
   readonly against: string | number
+  /** Where the other subject was measured, if not with the same parameters: in the same round all the same. */
+  readonly againstParameters?: Parameters
   /** The ratio subject / against has to be at least, or at most, this. */
   readonly atLeast?: number
   readonly atMost?: number
@@ -69,6 +74,19 @@ export interface Plot {
 export interface Context {
   /** Fewer rounds and sizes: whether it works, not what it measures. */
   readonly quick: boolean
+  /** How long the part is to take, all together. */
+  readonly seconds: number
+  /** Files named on the command line; empty unless the part says what `files` it takes. */
+  readonly files: readonly string[]
+  /** Aborted on Ctrl-C: for what the part waits for. `trial` and `rounds` throw then by themselves. */
+  readonly signal: AbortSignal
+  /** Is called after the part, whatever has become of it; the last deferred first. */
+  defer(cleanUp: () => void | Promise<void>): void
+  /**
+   * Numbers of rounds from 0: `least` of them (1 of a quick run), and more, up to `most`, until this share of the
+   * part's seconds is over.
+   */
+  rounds(options: { least: number; most: number; share: number }): Iterable<number>
   /** What is going on, as a person watching wants to read it: shown in place. */
   progress(text: string): void
   /**
@@ -94,6 +112,12 @@ export interface Part {
   /** What it measures, how, and against what, in a paragraph for the report. */
   readonly description: string
   readonly needsRoot: boolean
+  /** How long it takes unless the user says otherwise; 120 if it is not said. */
+  readonly seconds?: number
+  /** What files it takes from the command line, as 'scenarios (.scn)'; none if it is not said. */
+  readonly files?: string
+  /** Each part has a process of its own, which gets these, as '--expose-gc'. */
+  readonly nodeFlags?: readonly string[]
   readonly claims: readonly Claim[]
   readonly plots: readonly Plot[]
   run(context: Context): Promise<void>

@@ -50,6 +50,10 @@ const tools: Record<string, Tool> = {
     summary: "run scenarios through a real kernel's IPVS, and trace what it does",
     load: () => import('./oracle.js'),
   },
+  bench: {
+    summary: 'what uvs costs, beside its peers and the machine’s limits, measured in the same run',
+    load: () => import('./bench.js'),
+  },
   doctor: {
     summary: 'what this machine can do for uvs, and what it cannot',
     load: () => import('./doctor.js'),

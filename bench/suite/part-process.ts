@@ -1,0 +1,126 @@
+/**
+ * The process in which one part runs, alone: neither the compiler's opinions nor the heap of the parts before
+ * are in its way. Says what it measures to the runner, and cleans up before it ends, whatever ends it.
+ */
+import { readFileSync } from 'node:fs'
+import { setImmediate, setTimeout } from 'node:timers/promises'
+import { parts } from '../parts/index.js'
+import type { Context, Metric, Parameters, Subject } from './measurement.js'
+import type { StoredSample } from './result.js'
+import { parseCpuTime, stolenShare } from './stolen-time.js'
+
+/** What the runner wants, as JSON in the first argument. */
+export interface Order {
+  readonly part: string
+  readonly quick: boolean
+  readonly seconds: number
+  readonly files: readonly string[]
+  /** When the whole run began, by Date.now. */
+  readonly runStart: number
+}
+
+export type Message =
+  | { readonly type: 'progress' | 'note' | 'failed'; readonly text: string }
+  | {
+      readonly type: 'sample'
+      readonly metric: Metric
+      readonly subject: Subject
+      readonly sample: StoredSample
+    }
+
+/** How long a part that was interrupted may go on with what it waits for, before what it deferred is done. */
+const GRACE_MS = 5000
+
+const interruption = new AbortController()
+const interrupt = (): void => interruption.abort(new Error('interrupted'))
+const deferred: (() => void | Promise<void>)[] = []
+
+const send = (message: Message): void => {
+  if (process.connected) process.send!(message)
+}
+
+const cpuTime = () => parseCpuTime(readFileSync('/proc/stat', 'utf8'))
+
+function contextOf({ quick, seconds, files, runStart }: Order): Context {
+  const { signal } = interruption
+  const sinceStart = runStart - performance.timeOrigin
+  return {
+    quick,
+    seconds,
+    files,
+    signal,
+    progress: (text) => send({ type: 'progress', text }),
+    note: (text) => send({ type: 'note', text }),
+    defer: (cleanUp) => void deferred.push(cleanUp),
+    *rounds({ least, most, share }) {
+      const start = performance.now()
+      const end = start + share * seconds * 1000
+      for (let round = 0; round < (quick ? 1 : most); round++) {
+        signal.throwIfAborted()
+        const now = performance.now()
+        const oneMore = round > 0 ? (now - start) / round : 0
+        if (round >= least && now + oneMore > end) return
+        yield round
+      }
+    },
+    async trial(subject: Subject, parameters: Parameters, round, run) {
+      await setImmediate() // signals are heard between trials
+      signal.throwIfAborted()
+      const cpuBefore = cpuTime()
+      const startMs = performance.now() - sinceStart
+      const values = await run()
+      const endMs = performance.now() - sinceStart
+      const stolen = stolenShare(cpuBefore, cpuTime())
+      for (const [metric, value] of values) {
+        const sample = {
+          metric: metric.name,
+          subject: subject.name,
+          parameters,
+          round,
+          value,
+          startMs,
+          endMs,
+          stolenShare: stolen,
+        }
+        send({ type: 'sample', metric, subject, sample })
+      }
+    },
+  }
+}
+
+async function cleanUp(): Promise<void> {
+  for (const step of deferred.reverse()) {
+    try {
+      await step()
+    } catch (error) {
+      send({ type: 'note', text: `cleaning up: ${(error as Error).message}` })
+    }
+  }
+}
+
+async function main(): Promise<void> {
+  const order = JSON.parse(process.argv[2]!) as Order
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, interrupt)
+  process.on('disconnect', interrupt)
+  const part = await parts.get(order.part)!()
+  const { signal } = interruption
+  const interrupted = new Promise<never>((_, reject) =>
+    signal.addEventListener('abort', () => {
+      void setTimeout(GRACE_MS).then(() => reject(signal.reason as Error))
+    }),
+  )
+  try {
+    await Promise.race([part.run(contextOf(order)), interrupted])
+  } catch (error) {
+    const { message, stack } = error as Error
+    send({ type: 'failed', text: signal.aborted ? 'interrupted' : message })
+    if (!signal.aborted) process.stderr.write(`${stack}\n`)
+  } finally {
+    await cleanUp()
+  }
+  process.removeAllListeners('disconnect')
+  if (process.connected) process.disconnect()
+  process.exit()
+}
+
+await main()

@@ -1,0 +1,76 @@
+/** What a run of the benchmark leaves: the raw data, from which everything else is computed. */
+import type { Claim, Metric, Parameters, Part, Plot, Subject } from './measurement.js'
+import type { Machine } from './machine.js'
+
+export const FORMAT = 'uvs-bench 1'
+
+/** Trials from which the hypervisor took more than this share of the CPU's time do not count. */
+export const STOLEN_BOUND = 0.05
+
+/** A sample, with metric and subject by name. */
+export interface StoredSample {
+  readonly metric: string
+  readonly subject: string
+  readonly parameters: Parameters
+  readonly round: number
+  readonly value: number
+  readonly startMs: number
+  readonly endMs: number
+  readonly stolenShare: number
+}
+
+export interface PartResult {
+  readonly name: string
+  readonly title: string
+  readonly description: string
+  readonly claims: readonly Claim[]
+  readonly plots: readonly Plot[]
+  readonly metrics: Metric[]
+  readonly subjects: Subject[]
+  readonly samples: StoredSample[]
+  readonly notes: string[]
+  startMs: number
+  endMs: number
+  /** Of the last minute, before and after: what else the machine was doing. */
+  loadAverage: { before: number; after: number }
+  /** Why it was not run, or not to its end; samples until then are kept. */
+  failure?: string
+}
+
+export interface RunResult {
+  readonly format: typeof FORMAT
+  /** As it was typed, without the node and the path. */
+  readonly command: string
+  readonly startedAt: string
+  readonly quick: boolean
+  readonly stolenBound: number
+  readonly machine: Machine
+  readonly parts: PartResult[]
+}
+
+export const emptyResult = (part: Part): PartResult => ({
+  name: part.name,
+  title: part.title,
+  description: part.description,
+  claims: part.claims,
+  plots: part.plots,
+  metrics: [],
+  subjects: [],
+  samples: [],
+  notes: [],
+  startMs: 0,
+  endMs: 0,
+  loadAverage: { before: 0, after: 0 },
+})
+
+/**
+ * Reads a raw result again.
+ *
+ * @throws Error if it is not one
+ */
+export function parseResult(text: string): RunResult {
+  const result = JSON.parse(text) as Partial<RunResult>
+  if (result.format !== FORMAT)
+    throw new Error(`this is '${String(result.format)}' and not '${FORMAT}'`)
+  return result as RunResult
+}

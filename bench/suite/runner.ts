@@ -1,0 +1,124 @@
+/** Runs parts one after the other, each in a process of its own, and collects what they measure. */
+import { fork, type ChildProcess } from 'node:child_process'
+import { loadavg } from 'node:os'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import type { Metric, Part, Subject } from './measurement.js'
+import type { Message, Order } from './part-process.js'
+import { emptyResult, type PartResult } from './result.js'
+
+export interface RunnerOptions {
+  readonly quick: boolean
+  /** For each part, all together; what the parts themselves say if it is not given. */
+  readonly seconds?: number
+  readonly files: readonly string[]
+  readonly signal: AbortSignal
+  /** What a part says that it does. */
+  readonly onProgress: (text: string) => void
+  /** Notes, and whatever else a part prints. */
+  readonly onLine: (text: string) => void
+}
+
+const DEFAULT_SECONDS = 120
+const QUICK_SECONDS = 5
+/** An interrupted part cleans up in this time, or is killed with everything that it started. */
+const KILL_AFTER_MS = 20_000
+
+const partProcess = fileURLToPath(new URL('./part-process.js', import.meta.url))
+
+export const isRoot = (): boolean => process.getuid?.() === 0
+
+/** Seconds for each of the parts, in proportion to what they ask for. */
+export function shareSeconds(parts: readonly Part[], quick: boolean, total?: number): number[] {
+  const wanted = parts.map(({ seconds = DEFAULT_SECONDS }) => (quick ? QUICK_SECONDS : seconds))
+  const sum = wanted.reduce((a, b) => a + b, 0)
+  return total === undefined ? wanted : wanted.map((seconds) => (seconds * total) / sum)
+}
+
+function remember<T extends Metric | Subject>(known: T[], one: T): void {
+  if (!known.some(({ name }) => name === one.name)) known.push(one)
+}
+
+function receive(result: PartResult, message: Message, options: RunnerOptions): void {
+  switch (message.type) {
+    case 'progress':
+      return options.onProgress(message.text)
+    case 'note':
+      result.notes.push(message.text)
+      return options.onLine(message.text)
+    case 'failed':
+      result.failure = message.text
+      return
+    case 'sample':
+      remember(result.metrics, message.metric)
+      remember(result.subjects, message.subject)
+      result.samples.push(message.sample)
+  }
+}
+
+/** Ctrl-C is for the runner alone, which tells the part: its programs would otherwise die before it can clean up. */
+function endOnInterrupt(child: ChildProcess, signal: AbortSignal): () => void {
+  let killer: NodeJS.Timeout | undefined
+  const kill = (): void => {
+    try {
+      process.kill(-child.pid!, 'SIGKILL')
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  const interrupt = (): void => {
+    child.kill('SIGINT')
+    killer = setTimeout(kill, KILL_AFTER_MS)
+  }
+  if (signal.aborted) interrupt()
+  else signal.addEventListener('abort', interrupt)
+  return () => {
+    clearTimeout(killer)
+    signal.removeEventListener('abort', interrupt)
+  }
+}
+
+/** Runs one part. What goes wrong stands in the result. */
+export async function runPart(
+  part: Part,
+  seconds: number,
+  runStart: number,
+  options: RunnerOptions,
+): Promise<PartResult> {
+  const result = emptyResult(part)
+  result.startMs = Date.now() - runStart
+  result.loadAverage.before = loadavg()[0]!
+  if (part.needsRoot && !isRoot()) {
+    result.failure = 'needs root, for interfaces and network namespaces'
+    result.endMs = result.startMs
+    return result
+  }
+  const { quick, signal } = options
+  const order: Order = {
+    part: part.name,
+    quick,
+    seconds,
+    runStart,
+    files: part.files === undefined ? [] : options.files,
+  }
+  const child = fork(partProcess, [JSON.stringify(order)], {
+    execArgv: [...process.execArgv, ...(part.nodeFlags ?? [])],
+    detached: true, // a process group of its own
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+  })
+  child.on('message', (message) => receive(result, message as Message, options))
+  for (const stream of [child.stdout!, child.stderr!])
+    createInterface({ input: stream }).on('line', options.onLine)
+  const stopListening = endOnInterrupt(child, signal)
+  const ending = await new Promise<string | undefined>((resolve) => {
+    child.on('error', (error) => resolve(`cannot be started: ${error.message}`))
+    child.on('close', (code, killedBy) =>
+      resolve(code === 0 ? undefined : `its process ended with ${killedBy ?? `status ${code}`}`),
+    )
+  })
+  stopListening()
+  if (ending !== undefined) result.failure ??= ending
+  result.endMs = Date.now() - runStart
+  result.loadAverage.after = loadavg()[0]!
+  return result
+}

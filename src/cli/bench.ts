@@ -1,0 +1,168 @@
+/** `uvs bench`: measures, and writes raw data and a report. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { parts } from '../../bench/parts/index.js'
+import { judgeAll } from '../../bench/suite/claims.js'
+import { describeMachine } from '../../bench/suite/machine.js'
+import type { Part } from '../../bench/suite/measurement.js'
+import { clockText, Progress } from '../../bench/suite/progress.js'
+import { FORMAT, STOLEN_BOUND, type RunResult } from '../../bench/suite/result.js'
+import { runPart, shareSeconds, type RunnerOptions } from '../../bench/suite/runner.js'
+import { summarise } from '../../bench/suite/summary.js'
+
+const usage = `uvs bench: what uvs costs, beside its peers and the machine's limits, measured in the same run
+
+Usage: uvs bench [PART…] [FILE…] [OPTION…]
+
+Without a PART all are run, in about 15 minutes. A FILE (with a dot or a slash in its name) is for a part
+that takes some, as a load for 'schedulers'.
+
+  --list         the parts
+  --quick        few rounds and small sizes: whether everything works, not what it measures
+  --seconds N    how long to measure, all together
+  --out DIR      where the raw data and the report go (uvs-bench/TIME)
+  --json         the raw data on standard output, too, instead of the summary
+  --check        status 1 if a claim is not met
+
+Writes DIR/result.json (machine, versions, every sample).
+Status: 0, or 1 if a part did not come to its end, 2 for a command line that makes no sense, 130 on Ctrl-C.
+`
+
+const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
+
+class UsageError extends Error {}
+
+interface Wanted {
+  readonly names: string[]
+  readonly files: string[]
+}
+
+const isFile = (word: string): boolean => /[./]/.test(word)
+
+function splitWords(words: readonly string[]): Wanted {
+  const names = words.filter((word) => !isFile(word))
+  const unknown = names.find((name) => !parts.has(name))
+  if (unknown !== undefined)
+    throw new UsageError(
+      `there is no part '${unknown}'; uvs bench --list lists them, and a file's name needs a dot or a slash`,
+    )
+  const ordered = [...parts.keys()].filter((name) => names.length === 0 || names.includes(name))
+  return { names: ordered, files: words.filter(isFile).map((file) => resolve(file)) }
+}
+
+function parseSeconds(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const seconds = Number(text)
+  if (!(seconds > 0)) throw new UsageError(`--seconds: '${text}' is no number of seconds`)
+  return seconds
+}
+
+async function list(): Promise<void> {
+  for (const [name, load] of parts) {
+    const part = await load()
+    const root = part.needsRoot ? ', root' : ''
+    const files = part.files === undefined ? '' : `, takes ${part.files}`
+    const [seconds] = shareSeconds([part], false)
+    console.log(
+      `${name.padEnd(12)}${part.title} (about ${clockText(seconds!)} minutes${root}${files})`,
+    )
+  }
+}
+
+async function runAll(
+  wanted: readonly Part[],
+  seconds: readonly number[],
+  command: string,
+  options: Omit<RunnerOptions, 'onProgress' | 'onLine'>,
+): Promise<RunResult> {
+  const runStart = Date.now()
+  const result: RunResult = {
+    format: FORMAT,
+    command,
+    startedAt: new Date(runStart).toISOString(),
+    quick: options.quick,
+    stolenBound: STOLEN_BOUND,
+    machine: describeMachine(packageRoot),
+    parts: [],
+  }
+  const progress = new Progress(process.stderr)
+  for (const [i, part] of wanted.entries()) {
+    if (options.signal.aborted) break
+    progress.begin(i + 1, wanted.length, part.name, seconds[i]!)
+    const done = await runPart(part, seconds[i]!, runStart, {
+      ...options,
+      onProgress: (text) => progress.show(text),
+      onLine: (text) => progress.line(text),
+    })
+    progress.end(done.failure ?? `${done.samples.length} samples`)
+    result.parts.push(done)
+  }
+  return result
+}
+
+function write(folder: string, result: RunResult): void {
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'result.json'), JSON.stringify(result))
+  process.stderr.write(`written: ${join(folder, 'result.json')}\n`)
+}
+
+async function run(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      help: { type: 'boolean', short: 'h', default: false },
+      list: { type: 'boolean', default: false },
+      quick: { type: 'boolean', default: false },
+      seconds: { type: 'string' },
+      out: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      check: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) {
+    process.stdout.write(usage)
+    return 0
+  }
+  if (values.list) {
+    await list()
+    return 0
+  }
+  const { names, files } = splitWords(positionals)
+  const wanted = await Promise.all(names.map((name) => parts.get(name)!()))
+  if (files.length > 0 && !wanted.some((part) => part.files !== undefined))
+    throw new UsageError(`'${files[0]}': none of the parts ${names.join(', ')} takes a file`)
+  const totalSeconds = parseSeconds(values.seconds)
+  const interruption = new AbortController()
+  const interrupt = (): void => interruption.abort()
+  process.on('SIGINT', interrupt)
+  process.on('SIGTERM', interrupt)
+  const result = await runAll(
+    wanted,
+    shareSeconds(wanted, values.quick, totalSeconds),
+    ['uvs bench', ...args].join(' '),
+    { quick: values.quick, files, signal: interruption.signal },
+  )
+  const folder = values.out ?? join('uvs-bench', result.startedAt.slice(0, 19).replace(/:/g, '-'))
+  write(folder, result)
+  if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`)
+  else process.stdout.write(summarise(result))
+  if (interruption.signal.aborted) return 130
+  if (result.parts.some(({ failure }) => failure !== undefined)) return 1
+  return values.check && judgeAll(result).some(({ verdict }) => verdict !== 'met') ? 1 : 0
+}
+
+export async function main(args: string[]): Promise<number> {
+  try {
+    return await run(args)
+  } catch (error) {
+    const isUsage =
+      error instanceof UsageError ||
+      (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')
+    if (!isUsage) throw error
+    process.stderr.write(`uvs bench: ${(error as Error).message}\n`)
+    return 2
+  }
+}
