@@ -791,16 +791,14 @@ export class Director implements RelatedScheduler {
     return NONE
   }
 
-  /** Whether the packet is addressed to a host that is not the director. */
+  /**
+   * Whether the packet is addressed to a single host that is not the director. Of IPv6 its own addresses count as
+   * others: there the kernel asks for the sort of the address alone, and drops what comes of it.
+   */
   private isForOthers(): boolean {
     const { packet } = this
     const { neighbours } = this.exit
-    if (packet.family === 6)
-      return (
-        !ipv6.isMulticast(packet.words, packet.destinationAt) &&
-        neighbours.state[neighbours.hopForIpv6(packet.words, packet.destinationAt)] !==
-          HopState.local
-      )
+    if (packet.family === 6) return !ipv6.isMulticast(packet.words, packet.destinationAt)
     return (
       !ipv4.isMulticast(packet.destinationBe) &&
       !ipv4.isLimitedBroadcast(packet.destinationBe) &&
