@@ -3,6 +3,8 @@
  * one file in bench/parts, found by its name in bench/parts/index.ts.
  */
 
+import type { PartResult } from './result.js'
+
 /** What is varied: number of connections, frame bytes, destinations, …, by name. */
 export type Parameters = Readonly<Record<string, number | string>>
 
@@ -70,6 +72,17 @@ export interface Plot {
   readonly caption: string
 }
 
+/** An option of a part's own: its name is its key, without the dashes. */
+export interface PartOption {
+  /** What stands behind it, as 'N' or 'FILE'; a switch if it is absent. */
+  readonly value?: string
+  /** A line for the usage, with what it is when it is not given. */
+  readonly help: string
+}
+
+/** What was given of a part's options: text, or true for a switch. */
+export type PartOptions = Readonly<Record<string, string | true>>
+
 /** What a part has to work with. */
 export interface Context {
   /** Fewer rounds and sizes: whether it works, not what it measures. */
@@ -78,6 +91,8 @@ export interface Context {
   readonly seconds: number
   /** Files named on the command line; empty unless the part says what `files` it takes. */
   readonly files: readonly string[]
+  /** Those of its options that were given, which its `check` has accepted. */
+  readonly options: PartOptions
   /** Aborted on Ctrl-C: for what the part waits for. `trial` and `rounds` throw then by themselves. */
   readonly signal: AbortSignal
   /** Is called after the part, whatever has become of it; the last deferred first. */
@@ -116,6 +131,16 @@ export interface Part {
   readonly seconds?: number
   /** What files it takes from the command line, as 'scenarios (.scn)'; none if it is not said. */
   readonly files?: string
+  /** Options of its own, which go with `uvs bench NAME`. */
+  readonly options?: Readonly<Record<string, PartOption>>
+  /**
+   * Looks at options and files before anything runs.
+   *
+   * @throws Error that names what cannot be used
+   */
+  check?(options: PartOptions, files: readonly string[]): void
+  /** What was measured as text for a terminal, where a part can say it better than a list of medians. */
+  summarise?(result: PartResult): string
   /** Each part has a process of its own, which gets these, as '--expose-gc'. */
   readonly nodeFlags?: readonly string[]
   readonly claims: readonly Claim[]

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import { parts } from '../parts/index.js'
-import type { Context, Metric, Parameters, Subject } from './measurement.js'
+import type { Context, Metric, Parameters, PartOptions, Subject } from './measurement.js'
 import type { StoredSample } from './result.js'
 import { parseCpuTime, stolenShare } from './stolen-time.js'
 
@@ -15,6 +15,7 @@ export interface Order {
   readonly quick: boolean
   readonly seconds: number
   readonly files: readonly string[]
+  readonly options: PartOptions
   /** When the whole run began, by Date.now. */
   readonly runStart: number
 }
@@ -41,13 +42,14 @@ const send = (message: Message): void => {
 
 const cpuTime = () => parseCpuTime(readFileSync('/proc/stat', 'utf8'))
 
-function contextOf({ quick, seconds, files, runStart }: Order): Context {
+function contextOf({ quick, seconds, files, options, runStart }: Order): Context {
   const { signal } = interruption
   const sinceStart = runStart - performance.timeOrigin
   return {
     quick,
     seconds,
     files,
+    options,
     signal,
     progress: (text) => send({ type: 'progress', text }),
     note: (text) => send({ type: 'note', text }),

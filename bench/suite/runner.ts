@@ -3,8 +3,9 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { loadavg } from 'node:os'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import type { Metric, Part, Subject } from './measurement.js'
+import type { Metric, Part, PartOptions, Subject } from './measurement.js'
 import type { Message, Order } from './part-process.js'
+import { ownOptions } from './part-options.js'
 import { emptyResult, type PartResult } from './result.js'
 
 export interface RunnerOptions {
@@ -12,6 +13,8 @@ export interface RunnerOptions {
   /** For each part, all together; what the parts themselves say if it is not given. */
   readonly seconds?: number
   readonly files: readonly string[]
+  /** For the parts that have them. */
+  readonly options?: PartOptions
   readonly signal: AbortSignal
   /** What a part says that it does. */
   readonly onProgress: (text: string) => void
@@ -100,6 +103,7 @@ export async function runPart(
     seconds,
     runStart,
     files: part.files === undefined ? [] : options.files,
+    options: ownOptions(part, options.options ?? {}),
   }
   const child = fork(partProcess, [JSON.stringify(order)], {
     execArgv: [...process.execArgv, ...(part.nodeFlags ?? [])],

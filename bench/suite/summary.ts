@@ -61,7 +61,8 @@ function partText(part: PartResult, stolenBound: number): string {
   ].join('\n')
 }
 
-export function summarise(result: RunResult): string {
+/** @param own what parts that can say it better have said about their results, by name */
+export function summarise(result: RunResult, own: ReadonlyMap<string, string> = new Map()): string {
   const claims = judgeAll(result).map(
     (judgement) =>
       `${VERDICT_SIGNS[judgement.verdict]} ${judgement.claim.text}\n` +
@@ -71,7 +72,7 @@ export function summarise(result: RunResult): string {
   const { machine } = result
   return [
     `${machine.cpu}, ${machine.cores} CPUs, kernel ${machine.kernel.split(' ')[0]}, node ${machine.node}`,
-    ...result.parts.map((part) => partText(part, result.stolenBound)),
+    ...result.parts.map((part) => own.get(part.name) ?? partText(part, result.stolenBound)),
     ...(claims.length > 0 ? [claims.join('\n')] : []),
     '',
   ].join('\n\n')

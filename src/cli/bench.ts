@@ -6,7 +6,13 @@ import { parseArgs } from 'node:util'
 import { parts } from '../../bench/parts/index.js'
 import { judgeAll } from '../../bench/suite/claims.js'
 import { describeMachine } from '../../bench/suite/machine.js'
-import type { Part } from '../../bench/suite/measurement.js'
+import type { Part, PartOptions } from '../../bench/suite/measurement.js'
+import {
+  givenOptions,
+  optionsUsage,
+  ownOptions,
+  parserOptionsOf,
+} from '../../bench/suite/part-options.js'
 import { clockText, Progress } from '../../bench/suite/progress.js'
 import { FORMAT, STOLEN_BOUND, type RunResult } from '../../bench/suite/result.js'
 import { runPart, shareSeconds, type RunnerOptions } from '../../bench/suite/runner.js'
@@ -108,11 +114,41 @@ function write(folder: string, result: RunResult): void {
   process.stderr.write(`written: ${join(folder, 'result.json')}\n`)
 }
 
+/** The parts that words name, all if they name none: their options are to be known before the rest is parsed. */
+function loadNamed(words: readonly string[]): Promise<Part[]> {
+  const named = [...parts.keys()].filter((name) => words.includes(name))
+  return Promise.all(
+    (named.length > 0 ? named : [...parts.keys()]).map((name) => parts.get(name)!()),
+  )
+}
+
+/** @throws UsageError for what a part cannot use */
+function checkOptions(wanted: readonly Part[], given: PartOptions, files: readonly string[]): void {
+  for (const part of wanted) {
+    try {
+      part.check?.(ownOptions(part, given), part.files === undefined ? [] : files)
+    } catch (error) {
+      throw new UsageError((error as Error).message)
+    }
+  }
+}
+
+function ownSummaries(wanted: readonly Part[], result: RunResult): Map<string, string> {
+  return new Map(
+    result.parts.flatMap((done) => {
+      const text = wanted.find(({ name }) => name === done.name)?.summarise?.(done)
+      return text === undefined ? [] : [[done.name, text] as const]
+    }),
+  )
+}
+
 async function run(args: string[]): Promise<number> {
+  const named = await loadNamed(args)
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
     options: {
+      ...parserOptionsOf(named),
       help: { type: 'boolean', short: 'h', default: false },
       list: { type: 'boolean', default: false },
       quick: { type: 'boolean', default: false },
@@ -123,7 +159,7 @@ async function run(args: string[]): Promise<number> {
     },
   })
   if (values.help) {
-    process.stdout.write(usage)
+    process.stdout.write(usage + named.map(optionsUsage).join(''))
     return 0
   }
   if (values.list) {
@@ -134,6 +170,8 @@ async function run(args: string[]): Promise<number> {
   const wanted = await Promise.all(names.map((name) => parts.get(name)!()))
   if (files.length > 0 && !wanted.some((part) => part.files !== undefined))
     throw new UsageError(`'${files[0]}': none of the parts ${names.join(', ')} takes a file`)
+  const options = givenOptions(wanted, values)
+  checkOptions(wanted, options, files)
   const totalSeconds = parseSeconds(values.seconds)
   const interruption = new AbortController()
   const interrupt = (): void => interruption.abort()
@@ -143,12 +181,12 @@ async function run(args: string[]): Promise<number> {
     wanted,
     shareSeconds(wanted, values.quick, totalSeconds),
     ['uvs bench', ...args].join(' '),
-    { quick: values.quick, files, signal: interruption.signal },
+    { quick: values.quick, files, options, signal: interruption.signal },
   )
   const folder = values.out ?? join('uvs-bench', result.startedAt.slice(0, 19).replace(/:/g, '-'))
   write(folder, result)
   if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`)
-  else process.stdout.write(summarise(result))
+  else process.stdout.write(summarise(result, ownSummaries(wanted, result)))
   if (interruption.signal.aborted) return 130
   if (result.parts.some(({ failure }) => failure !== undefined)) return 1
   return values.check && judgeAll(result).some(({ verdict }) => verdict !== 'met') ? 1 : 0
