@@ -68,6 +68,10 @@ export interface Plot {
   readonly yScale: 'linear' | 'log'
   /** Only samples that have these. */
   readonly where?: Parameters
+  /** Only these subjects. */
+  readonly subjects?: readonly string[]
+  /** A parameter whose values make lines of their own; what else varies makes panels of their own. */
+  readonly lines?: string
   /** What the reader sees in it, in a sentence. */
   readonly caption: string
 }

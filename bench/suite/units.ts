@@ -30,8 +30,8 @@ export function threeDigits(value: number): string {
   return value.toFixed(Math.min(4, Math.max(0, 2 - magnitude)))
 }
 
-/** What a value is divided by to be said with its unit, so that several values can share one. */
-export function scaleFor(value: number, unit: string): { divisor: number; unit: string } {
+/** What a value is divided by to be said with its unit. */
+function scaleFor(value: number, unit: string): { divisor: number; unit: string; isPrefix?: true } {
   const size = Math.abs(value)
   const step = STEPS[unit]?.find(([least]) => size >= least)
   if (step !== undefined) return { divisor: step[0], unit: step[1] }
@@ -39,15 +39,15 @@ export function scaleFor(value: number, unit: string): { divisor: number; unit: 
   const prefix = PREFIXES.find(([least]) => size >= least)
   if (prefix === undefined) return { divisor: 1, unit }
   const [divisor, letter] = prefix
-  // A unit with a prefix of its own, or in words: '2.1 M packets/s', '12 Gbit/s' stays.
+  // A unit with a prefix of its own stays: '12 Gbit/s'.
   if (/^[GMk][a-z]/.test(unit)) return { divisor: 1, unit }
-  return { divisor, unit: `${letter} ${unit}` }
+  return { divisor, unit: `${letter} ${unit}`, isPrefix: true }
 }
 
-/** As '38.1 ns', '1.42 M packets/s', '96.0 MiB'. */
+/** As '38.1 ns', '1.42M packets/s', '96.0 MiB'. */
 export function withUnit(value: number, unit: string): string {
   const scale = scaleFor(value, unit)
-  return `${threeDigits(value / scale.divisor)} ${scale.unit}`.trim()
+  return `${threeDigits(value / scale.divisor)}${scale.isPrefix ? '' : ' '}${scale.unit}`.trim()
 }
 
 /** A parameter's value: 64k, 1M for the powers of two and ten that sizes come in. */

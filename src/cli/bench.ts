@@ -1,9 +1,10 @@
 /** `uvs bench`: measures, and writes raw data and a report. */
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { parts } from '../../bench/parts/index.js'
+import { renderPlots, renderReport } from '../../bench/report/report.js'
 import { judgeAll } from '../../bench/suite/claims.js'
 import { describeMachine } from '../../bench/suite/machine.js'
 import type { Part, PartOptions } from '../../bench/suite/measurement.js'
@@ -14,7 +15,7 @@ import {
   parserOptionsOf,
 } from '../../bench/suite/part-options.js'
 import { clockText, Progress } from '../../bench/suite/progress.js'
-import { FORMAT, STOLEN_BOUND, type RunResult } from '../../bench/suite/result.js'
+import { FORMAT, parseResult, STOLEN_BOUND, type RunResult } from '../../bench/suite/result.js'
 import { runPart, shareSeconds, type RunnerOptions } from '../../bench/suite/runner.js'
 import { summarise } from '../../bench/suite/summary.js'
 
@@ -29,10 +30,12 @@ that takes some, as a load for 'schedulers'.
   --quick        few rounds and small sizes: whether everything works, not what it measures
   --seconds N    how long to measure, all together
   --out DIR      where the raw data and the report go (uvs-bench/TIME)
+  --report FILE  measures nothing: writes report and plots of a result.json
   --json         the raw data on standard output, too, instead of the summary
   --check        status 1 if a claim is not met
 
-Writes DIR/result.json (machine, versions, every sample).
+Writes DIR/report.html (claims and plots, complete in itself), DIR/plots/*.svg, and DIR/result.json (machine,
+versions, every sample).
 Status: 0, or 1 if a part did not come to its end, 2 for a command line that makes no sense, 130 on Ctrl-C.
 `
 
@@ -111,7 +114,10 @@ async function runAll(
 function write(folder: string, result: RunResult): void {
   mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, 'result.json'), JSON.stringify(result))
-  process.stderr.write(`written: ${join(folder, 'result.json')}\n`)
+  writeFileSync(join(folder, 'report.html'), renderReport(result))
+  mkdirSync(join(folder, 'plots'), { recursive: true })
+  for (const [name, svg] of renderPlots(result)) writeFileSync(join(folder, 'plots', name), svg)
+  process.stderr.write(`written: ${resolve(folder, 'report.html')}, result.json, plots/*.svg\n`)
 }
 
 /** The parts that words name, all if they name none: their options are to be known before the rest is parsed. */
@@ -154,6 +160,7 @@ async function run(args: string[]): Promise<number> {
       quick: { type: 'boolean', default: false },
       seconds: { type: 'string' },
       out: { type: 'string' },
+      report: { type: 'string' },
       json: { type: 'boolean', default: false },
       check: { type: 'boolean', default: false },
     },
@@ -164,6 +171,11 @@ async function run(args: string[]): Promise<number> {
   }
   if (values.list) {
     await list()
+    return 0
+  }
+  if (values.report !== undefined) {
+    const result = parseResult(readFileSync(values.report, 'utf8'))
+    write(values.out ?? dirname(values.report), result)
     return 0
   }
   const { names, files } = splitWords(positionals)
