@@ -248,6 +248,20 @@ static Napi::Value ProgramRun(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// bpfProgramRunLive(programFd, packet, repeat, batchSize): sends what the program redirects. Returns 0 or -errno.
+static Napi::Value ProgramRunLive(const Napi::CallbackInfo& info) {
+  int fd = IntegerArgument(info, 0, "programFd");
+  auto packet = SpanArgument<uint8_t>(info, 1, "packet");
+  union bpf_attr attr = {};
+  attr.test.prog_fd = fd;
+  attr.test.data_in = Pointer(packet.data);
+  attr.test.data_size_in = packet.length;
+  attr.test.repeat = IntegerArgument(info, 2, "repeat");
+  attr.test.batch_size = IntegerArgument(info, 3, "batchSize");
+  attr.test.flags = BPF_F_TEST_XDP_LIVE_FRAMES;
+  return Napi::Number::New(info.Env(), Bpf(BPF_PROG_TEST_RUN, attr) < 0 ? -errno : 0);
+}
+
 void InitBpf(Napi::Env env, Napi::Object exports) {
   exports.Set("bpfMapCreate", Napi::Function::New<MapCreate>(env, "bpfMapCreate"));
   exports.Set("bpfMapUpdate", Napi::Function::New<MapUpdate>(env, "bpfMapUpdate"));
@@ -257,4 +271,5 @@ void InitBpf(Napi::Env env, Napi::Object exports) {
   exports.Set("bpfLinkCreateXdp", Napi::Function::New<LinkCreateXdp>(env, "bpfLinkCreateXdp"));
   exports.Set("bpfLinkUpdate", Napi::Function::New<LinkUpdate>(env, "bpfLinkUpdate"));
   exports.Set("bpfProgramRun", Napi::Function::New<ProgramRun>(env, "bpfProgramRun"));
+  exports.Set("bpfProgramRunLive", Napi::Function::New<ProgramRunLive>(env, "bpfProgramRunLive"));
 }

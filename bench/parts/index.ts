@@ -2,5 +2,8 @@ import type { Part } from '../suite/measurement.js'
 
 /** By name, as they are run: parts are loaded when they are wanted. */
 export const parts: ReadonlyMap<string, () => Promise<Part>> = new Map<string, () => Promise<Part>>(
-  [['micro', async () => (await import('./micro.js')).micro]],
+  [
+    ['micro', async () => (await import('./micro.js')).micro],
+    ['wire', async () => (await import('./wire.js')).wire],
+  ],
 )

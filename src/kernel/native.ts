@@ -134,6 +134,18 @@ export interface Native {
   bpfLinkUpdate(linkFd: number, programFd: number): void
   /** BPF_PROG_TEST_RUN: runs the program on a packet (tests). */
   bpfProgramRun(programFd: number, packet: Uint8Array): { returnValue: number; packet: Uint8Array }
+  /**
+   * BPF_PROG_TEST_RUN with BPF_F_TEST_XDP_LIVE_FRAMES (Linux 5.18): runs an XDP program `repeat` times, on frames
+   * that begin as copies of the packet and are used again as the program left them, and does what it says:
+   * what it redirects is sent. Frames leave at least every `batchSize`. Blocks the thread; 0, or -errno (EINTR is
+   * ordinary).
+   */
+  bpfProgramRunLive(
+    programFd: number,
+    packet: Uint8Array,
+    repeat: number,
+    batchSize: number,
+  ): number
 }
 
 export interface XdpSocketOptions {
