@@ -10,7 +10,6 @@ import t from 'tap'
 import { lc } from '../../src/core/schedulers/lc.js'
 import { schedulers } from '../../src/core/schedulers/index.js'
 import type { SchedulerKind } from '../../src/core/schedulers/scheduler.js'
-import { settingTable } from '../../src/core/settings.js'
 import { compareTraces } from '../../src/scenario/compare.js'
 import { eventsOf } from '../../src/scenario/events.js'
 import { explainDifference } from '../../src/scenario/explain.js'
@@ -25,24 +24,12 @@ import { parseTrace } from '../../src/scenario/trace.js'
 const RANDOM = 40
 
 /**
- * What scenarios made at random leave out here, since it is known to differ yet: IPv4 fragments, ICMP errors about
- * tunnels, IP options, and the settings nat_icmp_send, schedule_icmp, cache_bypass, snat_reroute and ignore_tunneled
- * (docs/parity.md). `uvs parity --random` leaves nothing out.
+ * What scenarios made at random leave out here, since it is known to differ yet: IPv4 fragments (docs/parity.md).
+ * `uvs parity --random` leaves nothing out.
  */
-const settledSettings: ReadonlySet<string> = new Set([
-  ...['conn_reuse_mode', 'expire_nodest_conn', 'expire_quiescent_template', 'sloppy_tcp'],
-  ...['sloppy_sctp', 'pmtu_disc', 'secure_tcp', 'run_estimation'],
-])
-const unsettled = ['all', 'icmp', 'fragments', 'malformed', 'tunnels', 'ipv6']
 const settledProfiles: readonly Profile[] = profiles
-  .filter(({ name }) => !unsettled.includes(name))
-  .map((profile) => ({
-    ...profile,
-    actions: { ...profile.actions, fragment: 0, icmp: 0, malformed: 0 },
-    settingNames: (profile.settingNames ?? settingTable.map(({ name }) => name)).filter((name) =>
-      settledSettings.has(name),
-    ),
-  }))
+  .filter(({ name }) => name !== 'fragments')
+  .map((profile) => ({ ...profile, actions: { ...profile.actions, fragment: 0 } }))
 /** A destination whose forwarding method is edited under its connections: see docs/parity.md. */
 const NO_NEIGHBOUR = /asks for a neighbour that it was not given/
 const root = fileURLToPath(new URL('../../../test/scenarios/', import.meta.url))

@@ -1,5 +1,6 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
-import { IpProtocol, isLimitedBroadcast, isMulticast, isUnspecified, swap16 } from '../wire/ipv4.js'
+import { AddressSort, type Neighbours } from '../port/neighbours.js'
+import { IpProtocol, swap16 } from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import {
   formatAddress,
@@ -87,6 +88,7 @@ export class Configuration {
     private readonly sampledCounters: boolean,
     /** Why addresses of IPv6 are refused, undefined when they are not. */
     private readonly noIpv6: string | undefined,
+    private readonly neighbours: Neighbours,
   ) {
     this.now = connections.now
     estimator.start(counters.total)
@@ -266,7 +268,7 @@ export class Configuration {
       throw new IpvsError('EEXIST', `${serviceName(serviceKey)} has destination ${name} already`)
     let destination = this.revive(service, address, portBe)
     if (!destination) {
-      checkDestinationAddress(address)
+      checkDestinationAddress(address, this.neighbours)
       const counters = this.counterSlot()
       destination = new Destination(this.slots.take(), counters, service, address, portBe)
       this.slots.put(destination)
@@ -591,12 +593,12 @@ function isTunnel({ type, port, checksum }: TunnelOptions): boolean {
   }
 }
 
-function checkDestinationAddress(address: Address): void {
+function checkDestinationAddress(address: Address, neighbours: Neighbours): void {
   const { family, words } = address
   const isHost =
     family === 6
       ? ipv6.isUnicast(words, 0) && !ipv6.isLinkLocal(words, 0)
-      : !isMulticast(words[0]!) && !isUnspecified(words[0]!) && !isLimitedBroadcast(words[0]!)
+      : neighbours.sortOf(words[0]!) <= AddressSort.local
   if (!isHost) throw new IpvsError('EINVAL', `${formatAddress(address)} is no address of a host`)
 }
 

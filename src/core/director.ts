@@ -1,6 +1,6 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import type { FramePool } from '../port/frame-pool.js'
-import { HopState, NO_HOP, type Neighbours } from '../port/neighbours.js'
+import { AddressSort, HopState, NO_HOP, type Neighbours } from '../port/neighbours.js'
 import type { Random } from '../port/random.js'
 import { IcmpType, UnreachableCode } from '../wire/icmp.js'
 import { Icmpv6Type, UnreachableCode as UnreachableCodeIpv6 } from '../wire/icmpv6.js'
@@ -69,12 +69,16 @@ export interface DirectorOptions {
   sampledCounters?: boolean
   /** Free memory in pages of 4 KiB, for the automatic modes of the defences; plenty when absent. */
   availableMemoryPages?: () => number
+  /** Milliseconds since midnight, UTC, for packets that ask for the time; those of a day that began at 0 when absent. */
+  millisecondsOfDay?: () => number
   /** Why services and destinations of IPv6 are refused, for people; absent where the ports carry IPv6. */
   noIpv6?: string
 }
 
 /** Timers seen to in one round at most, so that many that end at once do not hold up packets. */
 const EXPIRY_BUDGET = 1024
+
+const MS_PER_DAY = 86_400_000
 
 /** No connection: the packet has been dealt with. */
 const NONE = 0
@@ -160,6 +164,7 @@ export class Director implements RelatedScheduler {
       { settings: this.settings, random, tasks: this.tasks },
       options.sampledCounters ?? false,
       options.noIpv6,
+      neighbours,
     )
     this.traffic = new Traffic(this.connections, this.counters)
     const limiter = new IcmpLimiter(this.settings, now)
@@ -171,6 +176,12 @@ export class Director implements RelatedScheduler {
       limiter,
       random,
       ({ family, words, destinationAt }) => this.services.hasAddress(family, words, destinationAt),
+      {
+        isUnicast: (addressBe) => neighbours.sortOf(addressBe) === AddressSort.unicast,
+        millisecondsOfDay:
+          options.millisecondsOfDay ??
+          (() => ((this.now >>> 0) * (1000 / JIFFIES_PER_SECOND)) % MS_PER_DAY),
+      },
     )
     this.exit.now = now
     this.icmp = new RelatedIcmp(this.exit, this.connections, this.realServers, this.traffic, this)
@@ -276,8 +287,12 @@ export class Director implements RelatedScheduler {
     packet.inPort = inPort
     packet.largestFragment = largestFragment
     exit.begin()
+    packet.hasOptions = false
     const verdict = this.processPacket(network, available)
     if (exit.isAnswer) this.countAnswer()
+    // The stack reads the options by itself.
+    if (packet.hasOptions && verdict === Verdict.decline)
+      packet.options.restore(this.bytes, network, packet.headerBytes)
     return verdict
   }
 
@@ -299,8 +314,37 @@ export class Director implements RelatedScheduler {
     packet.protocol = ipv4.protocol(bytes, network)
     if (ipv4.isMartianSource(packet.sourceBe)) return exit.drop(Reason['martian-source'])
     if (ipv4.isFragment(this.halfs, network)) return this.processFragment()
+    if (packet.headerBytes > ipv4.MIN_HEADER_BYTES && !this.readOptions()) return exit.verdict
     if (packet.protocol === ipv4.IpProtocol.icmp) return this.icmp.process(packet, this.isLocal())
     return this.processTransport()
+  }
+
+  /**
+   * The stack reads a packet's options before IPVS sees it (ip_rcv_options).
+   *
+   * @returns false when the packet ends by them; the verdict is in `exit` then
+   */
+  private readOptions(): boolean {
+    const { bytes, exit, packet } = this
+    const { network, options } = packet
+    const { neighbours } = exit
+    const isLocal = this.isLocal()
+    const ownBe = isLocal
+      ? packet.destinationBe
+      : neighbours.sourceBe[neighbours.hopFor(packet.sourceBe)]!
+    packet.hasOptions = true
+    const broken = options.read(bytes, network, packet.headerBytes, ownBe, exit.optionsOwner)
+    const reason = Reason['ip-options']
+    if (broken !== 0) {
+      const { parameterProblem } = IcmpType
+      exit.answer(packet, reason, parameterProblem, 0, broken, isLocal ? packet.destinationBe : 0)
+      // For IPVS that is no error about a connection.
+      exit.isAnswer = false
+      return false
+    }
+    // As in the default of accept_source_route.
+    if (options.hasSourceRoute) exit.drop(reason)
+    return !options.hasSourceRoute
   }
 
   /**
@@ -419,9 +463,11 @@ export class Director implements RelatedScheduler {
     const { output } = Direction
     const timeout = connections.transition(connection, packet.protocol, output, packet.event)
     connections.touch(connection, timeout)
-    return isMasqueraded
-      ? masqueradeReply(exit, packet, table, connection, hop)
-      : exit.forward(packet.network, packet.totalBytes, hop)
+    if (isMasqueraded) masqueradeReply(exit, packet, table, connection, hop)
+    else exit.forward(packet.network, packet.totalBytes, hop)
+    // A reply that has got the virtual address is routed as one of the director's own.
+    exit.passOptionsOn(packet, hop, isMasqueraded && this.settings.snatReroute !== 0)
+    return exit.verdict
   }
 
   private findReply(): number {

@@ -3,6 +3,7 @@ import * as ipv6 from '../wire/ipv6.js'
 import * as sctp from '../wire/sctp.js'
 import * as tcp from '../wire/tcp.js'
 import * as udp from '../wire/udp.js'
+import { IpOptions } from './ip-options.js'
 import { NO_EVENT } from './protocols/protocol.js'
 
 /**
@@ -53,6 +54,9 @@ export class Packet {
   /** Where the addresses are: the index of their first word in the pool's memory. */
   sourceAt = 0
   destinationAt = 0
+  /** It is of IPv4 and has options, which have been read. */
+  hasOptions = false
+  readonly options = new IpOptions()
   /** Extension headers of an IPv6 packet. */
   readonly chain = new ipv6.HeaderChain()
 

@@ -121,6 +121,7 @@ export class RelatedIcmp {
       this.mendChecksums(packet, quote)
     }
     this.traffic.countOut(answered, packet.totalBytes)
+    if (!isLocal) exit.passOptionsOn(packet, hop, isMasqueraded && exit.settings.snatReroute !== 0)
     return exit.forward(packet.network, packet.totalBytes, hop)
   }
 

@@ -1,7 +1,14 @@
-import { HopState, NO_HOP, type Neighbours } from '../port/neighbours.js'
+import { AddressSort, HopState, NO_HOP, type Neighbours } from '../port/neighbours.js'
 import { LinkLayer } from '../port/packet-port.js'
 import { parseMac } from '../wire/ethernet.js'
-import { formatAddress, parseAddress, parsePrefix } from '../wire/ipv4.js'
+import {
+  formatAddress,
+  isLimitedBroadcast,
+  isMulticast,
+  isUnspecified,
+  parseAddress,
+  parsePrefix,
+} from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import { Ipv6Prefixes } from './ipv6-prefixes.js'
 import { selectSourceIpv6 } from './source-address.js'
@@ -244,6 +251,19 @@ export class RouteTable implements Neighbours {
     this.cacheHopIpv6[slot] = hop
     this.cacheGenerationIpv6[slot] = this.currentGeneration
     return hop
+  }
+
+  /** As the kernel's inet_addr_type: the table of local routes alone knows. */
+  sortOf(addressBe: number): AddressSort {
+    if (isUnspecified(addressBe) || isLimitedBroadcast(addressBe)) return AddressSort.broadcast
+    if (isMulticast(addressBe)) return AddressSort.multicast
+    if (this.own.has(addressBe)) return AddressSort.local
+    for (let length = 32; length >= 0; length--) {
+      const type = this.routes.local[length]?.get(addressBe & maskBe(length))?.[0]?.type
+      if (type === 'local') return AddressSort.local
+      if (type === 'broadcast') return AddressSort.broadcast
+    }
+    return AddressSort.unicast
   }
 
   sourceOfErrorIpv6(port: number, addresses: Int32Array, at: number, to: Int32Array): void {

@@ -26,6 +26,7 @@ export const reasons = [
   'truncated-transport-header',
   'bad-transport-checksum',
   'martian-source',
+  'ip-options',
   // valid, not forwarded
   'fragment',
   'unsupported-protocol',

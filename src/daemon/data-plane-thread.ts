@@ -38,6 +38,7 @@ const pool = new FramePool(
   options.frameCount,
 )
 const ports = options.ports.map(openPort)
+const MS_PER_DAY = 86_400_000
 const clock = new MonotonicClock(options.clockStartSeconds)
 const routes = new RouteTable()
 const director = new Director({
@@ -53,6 +54,7 @@ const director = new Director({
   ports: ports.map((port, i) => ({ name: port.name, interface: options.ports[i]!.interface })),
   now: clock.nowJiffies(),
   availableMemoryPages,
+  millisecondsOfDay: () => Date.now() % MS_PER_DAY,
   noIpv6: 'the ports of uvsd carry no IPv6 yet',
 })
 const dataPlane = new DataPlane({

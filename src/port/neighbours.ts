@@ -12,6 +12,16 @@ export const HopState = {
   local: 4,
 } as const
 
+/** What an IPv4 address is one of, by the director's routes. */
+export const AddressSort = {
+  /** A single host that is not the director. */
+  unicast: 0,
+  local: 1,
+  broadcast: 2,
+  multicast: 3,
+} as const
+export type AddressSort = (typeof AddressSort)[keyof typeof AddressSort]
+
 /** No route known. Also the value of "not looked up yet" in caches. */
 export const NO_HOP = 0
 
@@ -33,6 +43,8 @@ export interface Neighbours {
    * one for the packets of either family.
    */
   hopForIpv6(addresses: Int32Array, at: number): number
+  /** What an IPv4 address is one of. For what is rarer than a packet. */
+  sortOf(addressBe: number): AddressSort
   /**
    * The director's own address in an ICMPv6 error that answers a packet, where it is not the packet's destination: the
    * one that the interface suggests which the packet came in by. For what is rarer than a packet.

@@ -247,8 +247,13 @@ class World {
     for (const each of wiring.sideNames)
       for (const sent of this.ports[each].takeTransmitted()) this.record(record, each, sent)
     for (const left of this.kernelPort.takeTransmitted()) {
+      const isLocal = host.isLocal(left, mark)
+      const refused = host.refuseOptions(left, isLocal)
       // What the director has rewritten for its own stack is delivered there, too.
-      if (host.isLocal(left, mark)) record.declined = true
+      if (refused)
+        for (const { side: out, dmac, packet: routed } of refused)
+          this.record(record, out, frameOf(routed, dmac, macOf(out)))
+      else if (isLocal) record.declined = true
       else
         for (const { side: out, dmac, packet: routed } of host.forward(left, side))
           this.record(record, out, frameOf(routed, dmac, macOf(out)))
@@ -366,6 +371,13 @@ function routeUpdates(addresses: wiring.Addresses): RouteUpdate[] {
           type: 'local' as const,
           metric: 0,
           nextHops: [{ interfaceIndex: LO }],
+        })),
+        ...wiring.broadcastAddresses.map((prefix) => ({
+          table: 'local' as const,
+          prefix: `${prefix}/32`,
+          type: 'broadcast' as const,
+          metric: 0,
+          nextHops: [],
         })),
         ...sideNames.flatMap((side) => [
           {

@@ -57,6 +57,13 @@ export const ownAddresses: readonly string[] = sideNames.flatMap((side) => [
   links[side].addressV6,
 ])
 
+/** The broadcast addresses of the director's networks. */
+export const broadcastAddresses: readonly string[] = [
+  '10.1.255.255',
+  '10.2.255.255',
+  '127.255.255.255',
+]
+
 /** The side whose network has the address; undefined when it is reached through the gateway. */
 export function onLinkSide(address: string): Side | undefined {
   if (isIPv4(address))

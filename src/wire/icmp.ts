@@ -48,6 +48,8 @@ const DEFAULT_TTL = 64
 /** Highest type that is assigned among the classic ones; beyond, anything may be an error. */
 const LAST_TYPE = 18
 
+const NO_OPTIONS = new Uint8Array(0)
+
 export function type(bytes: Uint8Array, offset: number): number {
   return bytes[offset + TYPE]!
 }
@@ -87,7 +89,7 @@ export function mayAnswer(
 
 /**
  * Puts an ICMP error in front of the packet that it complains of, which becomes the quote where it lies: the
- * error starts ERROR_HEADER_BYTES before it. What exceeds 576 bytes is cut off, as Linux's icmp_send does;
+ * error starts ERROR_HEADER_BYTES, and those of its options, before it. What exceeds 576 bytes is cut off, as Linux's icmp_send does;
  * type of service and precedence are as there, too.
  *
  * @param offset of the offending packet's IP header, with room before it
@@ -95,6 +97,7 @@ export function mayAnswer(
  * @param restBe the second word of the ICMP header: `swap32(mtu)` for fragmentation needed, else 0
  * @param sourceBe the director's address
  * @param mtu of the way back to the offending packet's source
+ * @param options for the error's own header, a multiple of 4 bytes
  * @returns length of the error in bytes, its IP header included; 0 when the MTU has no room for it
  */
 export function prependError(
@@ -109,11 +112,13 @@ export function prependError(
   sourceBe: number,
   identificationBe: number,
   mtu: number,
+  options: Uint8Array = NO_OPTIONS,
 ): number {
-  const room = Math.min(mtu, MAX_ERROR_BYTES) - ERROR_HEADER_BYTES
+  const headerBytes = ERROR_HEADER_BYTES + options.length
+  const room = Math.min(mtu, MAX_ERROR_BYTES) - headerBytes
   if (room <= ipv4.MIN_HEADER_BYTES) return 0
   const quoted = Math.min(available, room)
-  const start = offset - ERROR_HEADER_BYTES
+  const start = offset - headerBytes
   const icmp = offset - HEADER_BYTES
   words[icmp >> 2] = type | (code << 8)
   words[(icmp + REST) >> 2] = restBe
@@ -123,7 +128,7 @@ export function prependError(
     words,
     start,
     (bytes[offset + ipv4.TOS]! & TOS_MASK) | PRECEDENCE_INTERNETWORK_CONTROL,
-    ERROR_HEADER_BYTES + quoted,
+    headerBytes + quoted,
     identificationBe,
     0,
     DEFAULT_TTL,
@@ -131,5 +136,10 @@ export function prependError(
     sourceBe,
     ipv4.sourceBe(words, offset),
   )
-  return ERROR_HEADER_BYTES + quoted
+  if (options.length > 0) {
+    bytes.set(options, start + ipv4.MIN_HEADER_BYTES)
+    bytes[start]! += options.length >> 2
+    ipv4.writeChecksum(halfs, bytes, start)
+  }
+  return headerBytes + quoted
 }

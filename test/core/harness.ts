@@ -13,7 +13,7 @@ import { Director, type DirectorOptions } from '../../src/core/director.js'
 import { reasons, Verdict } from '../../src/core/verdict.js'
 import { JIFFIES_PER_SECOND } from '../../src/port/clock.js'
 import { FramePool, IP_HEADROOM } from '../../src/port/frame-pool.js'
-import { HopState, type Neighbours } from '../../src/port/neighbours.js'
+import { AddressSort, HopState, type Neighbours } from '../../src/port/neighbours.js'
 import { SeededRandom } from '../../src/port/random.js'
 import { addressBe } from '../support/packets.js'
 import { addressTextIpv6, addressWordsIpv6 } from '../support/packets-ipv6.js'
@@ -58,12 +58,20 @@ export class TestNeighbours implements Neighbours {
   }
   hopFor(address: number): number {
     this.lookups++
-    return this.hops.get(address) ?? this.hops.get(address & 0xffffff) ?? 0
+    return this.find(address)
   }
   hopForIpv6(addresses: Int32Array, at: number): number {
     this.lookups++
     const network = Int32Array.of(addresses[at]!, addresses[at + 1]!, 0, 0)
     return this.hopsIpv6.get(textOf(addresses, at)) ?? this.hopsIpv6.get(textOf(network, 0)) ?? 0
+  }
+  sortOf(address: number): AddressSort {
+    return this.state[this.find(address)] === HopState.local
+      ? AddressSort.local
+      : AddressSort.unicast
+  }
+  private find(address: number): number {
+    return this.hops.get(address) ?? this.hops.get(address & 0xffffff) ?? 0
   }
   /** That of the route back. */
   sourceOfErrorIpv6(_port: number, addresses: Int32Array, at: number, to: Int32Array): void {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { RouteTable, type Route, type RouteUpdate } from '../../src/core/route-table.js'
-import { HopState, NO_HOP } from '../../src/port/neighbours.js'
+import { AddressSort, HopState, NO_HOP } from '../../src/port/neighbours.js'
 import { LinkLayer } from '../../src/port/packet-port.js'
 import { addressBe, macBytes } from '../support/packets.js'
 
@@ -93,6 +93,17 @@ t.test('own addresses, loopback and broadcast are no way out', (t) => {
   for (const address of ['10.1.0.9', '10.2.0.10', '127.0.0.5'])
     t.equal(table.state[table.hopFor(be(address))], HopState.local, address)
   t.equal(table.hopFor(be('10.1.0.255')), NO_HOP)
+  const sorts: [string, AddressSort][] = [
+    ['10.2.0.9', AddressSort.local],
+    ['127.1.2.3', AddressSort.local],
+    ['10.1.0.255', AddressSort.broadcast],
+    ['255.255.255.255', AddressSort.broadcast],
+    ['0.0.0.0', AddressSort.broadcast],
+    ['224.0.0.5', AddressSort.multicast],
+    ['10.1.0.8', AddressSort.unicast],
+    ['0.1.2.3', AddressSort.unicast],
+  ]
+  for (const [address, sort] of sorts) t.equal(table.sortOf(be(address)), sort, address)
   t.end()
 })
 

@@ -20,5 +20,6 @@ export function forwardPast(exit: Exit, packet: Packet): Verdict {
     ? passOnIpv6(exit, packet, way, 0, 0)
     : passOn(exit, packet, way, neighbours.mtu[way]!, 0, 0)
   if (hop === NO_HOP) return exit.verdict
+  exit.finishOptions(packet)
   return exit.forward(packet.network, packet.totalBytes, hop)
 }

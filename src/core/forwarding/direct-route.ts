@@ -12,5 +12,6 @@ import { routeToDestination } from './route.js'
 export function forwardDirectly(exit: Exit, packet: Packet, destination: Destination): Verdict {
   const hop = routeToDestination(exit, packet, destination, 0)
   if (hop === NO_HOP) return exit.verdict
+  exit.finishOptions(packet)
   return exit.forward(packet.network, packet.totalBytes, hop)
 }

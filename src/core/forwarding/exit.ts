@@ -9,9 +9,11 @@ import {
   prependError,
   UnreachableCode,
 } from '../../wire/icmp.js'
+import { writeChecksum } from '../../wire/ipv4.js'
 import * as icmpv6 from '../../wire/icmpv6.js'
 import type { CounterRegion } from '../counters.js'
 import type { IcmpLimiter } from '../icmp-limiter.js'
+import { MAX_OPTION_BYTES, type OptionsOwner } from '../ip-options.js'
 import type { Packet } from '../packet.js'
 import { PathMtus } from '../path-mtus.js'
 import type { Settings } from '../settings.js'
@@ -38,6 +40,7 @@ export class Exit {
   /** Time in jiffies. */
   now = 0
   readonly pathMtus = new PathMtus()
+  private readonly errorOptions = new Uint8Array(MAX_OPTION_BYTES)
 
   private identification: number
   private readonly ownIpv6 = new Int32Array(4)
@@ -51,6 +54,8 @@ export class Exit {
     random: Random,
     /** Whether a service has the address that the packet is for. */
     private readonly isForVirtual: (packet: Packet) => boolean,
+    /** What options are filled in with. */
+    readonly optionsOwner: OptionsOwner,
   ) {
     this.identification = random.next() & 0xffff
   }
@@ -100,7 +105,7 @@ export class Exit {
     this.drop(reason)
     if (!mayAnswer(words, halfs, bytes, packet.network)) return this.verdict
     if (sourceBe !== 0 && !this.isOwn(packet, sourceBe)) return this.verdict
-    return this.sendError(packet.network, packet.totalBytes, type, code, restBe, sourceBe)
+    return this.sendError(packet.network, packet.totalBytes, type, code, restBe, sourceBe, packet)
   }
 
   /**
@@ -148,7 +153,11 @@ export class Exit {
     )
   }
 
-  /** Makes an ICMP error of the IPv4 packet at `offset` of which `available` bytes are there. */
+  /**
+   * Makes an ICMP error of the IPv4 packet at `offset` of which `available` bytes are there.
+   *
+   * @param packet whose options the error takes over, if that is this one
+   */
   sendError(
     offset: number,
     available: number,
@@ -156,6 +165,7 @@ export class Exit {
     code: number,
     restBe: number,
     sourceBe: number,
+    packet?: Packet,
   ): Verdict {
     const { words, halfs, bytes } = this.pool
     const { neighbours } = this
@@ -168,6 +178,12 @@ export class Exit {
     if (isLimited && !this.icmpLimiter.allow(senderBe, this.now))
       return (this.verdict = Verdict.drop)
     const linkMtu = neighbours.mtu[hop]!
+    const fromBe = sourceBe !== 0 ? sourceBe : neighbours.sourceBe[hop]!
+    const { optionsOwner, errorOptions } = this
+    const optionBytes = packet?.hasOptions
+      ? packet.options.echo(bytes, offset, fromBe, optionsOwner, errorOptions)
+      : 0
+    if (optionBytes < 0) return (this.verdict = Verdict.drop)
     const length = prependError(
       words,
       halfs,
@@ -177,14 +193,32 @@ export class Exit {
       type,
       code,
       restBe,
-      sourceBe !== 0 ? sourceBe : neighbours.sourceBe[hop]!,
+      fromBe,
       this.nextIdentification(),
       linkMtu > 0 ? linkMtu : MAX_ERROR_BYTES,
+      errorOptions.subarray(0, optionBytes),
     )
     if (length === 0) return (this.verdict = Verdict.drop)
     this.mtu = 0
     this.isAnswer = true
-    return this.forward(offset - ERROR_HEADER_BYTES, length, hop)
+    return this.forward(offset - ERROR_HEADER_BYTES - optionBytes, length, hop)
+  }
+
+  /** The header checksum of a packet that is sent on, if its options have been filled in. */
+  finishOptions(packet: Packet): void {
+    if (packet.hasOptions) writeChecksum(this.pool.halfs, this.pool.bytes, packet.network)
+  }
+
+  /**
+   * The same for a packet that has passed the machine's router, which records its route.
+   *
+   * @param isRerouted it has been routed anew as one of the director's own, from its source
+   */
+  passOptionsOn(packet: Packet, hop: number, isRerouted: boolean): void {
+    if (!packet.hasOptions) return
+    const { pool, neighbours } = this
+    const fromBe = isRerouted ? pool.words[packet.sourceAt]! : neighbours.sourceBe[hop]!
+    packet.options.passOn(pool, packet.network, fromBe)
   }
 
   /** Identification of the next IP packet that the director originates, in no byte order. */

@@ -50,6 +50,7 @@ export function masqueradeRequest(
   } else {
     const addressBe = table.words[connection * LINE_WORDS + W.destinationBe]!
     rewrite(exit.pool, packet, ipv4.DESTINATION, addressBe, DESTINATION_PORT, portBe)
+    exit.finishOptions(packet)
   }
   return exit.forward(packet.network, packet.totalBytes, hop)
 }

@@ -30,6 +30,7 @@ export function forwardThroughTunnel(
   const { neighbours } = exit
   const state = neighbours.state[hop]
   if (state === HopState.local) return forwardLocally(exit, packet, hop)
+  exit.finishOptions(packet)
 
   const { words, halfs, bytes } = exit.pool
   const inner = packet.network
