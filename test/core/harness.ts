@@ -15,6 +15,7 @@ import { JIFFIES_PER_SECOND } from '../../src/port/clock.js'
 import { FramePool, IP_HEADROOM } from '../../src/port/frame-pool.js'
 import { AddressSort, HopState, type Neighbours } from '../../src/port/neighbours.js'
 import { SeededRandom } from '../../src/port/random.js'
+import { isLimitedBroadcast, isMulticast, isUnspecified } from '../../src/wire/ipv4.js'
 import { addressBe } from '../support/packets.js'
 import { addressTextIpv6, addressWordsIpv6 } from '../support/packets-ipv6.js'
 
@@ -66,6 +67,8 @@ export class TestNeighbours implements Neighbours {
     return this.hopsIpv6.get(textOf(addresses, at)) ?? this.hopsIpv6.get(textOf(network, 0)) ?? 0
   }
   sortOf(address: number): AddressSort {
+    if (isUnspecified(address) || isLimitedBroadcast(address)) return AddressSort.broadcast
+    if (isMulticast(address)) return AddressSort.multicast
     return this.state[this.find(address)] === HopState.local
       ? AddressSort.local
       : AddressSort.unicast
