@@ -63,7 +63,7 @@ const byPlace = (a: Point, b: Point): number =>
 export function plotData(
   plot: Plot,
   all: readonly Series[],
-  stolenBound: number,
+  disturbedBound: number,
 ): PlotData | undefined {
   const shown = all.filter(
     ({ metric, subject, parameters }) =>
@@ -82,7 +82,7 @@ export function plotData(
     spread,
     trials: samples.map((sample) => ({
       value: sample.value,
-      disturbed: isDisturbed(sample, stolenBound),
+      disturbed: isDisturbed(sample, disturbedBound),
     })),
   })
   const panels = [

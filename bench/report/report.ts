@@ -2,7 +2,7 @@
 import { boundOf, judgeAll, type Judgement } from '../suite/claims.js'
 import type { Machine } from '../suite/machine.js'
 import type { PartResult, RunResult } from '../suite/result.js'
-import { seriesOf, type Series } from '../suite/statistics.js'
+import { isDisturbed, seriesOf, type Series } from '../suite/statistics.js'
 import { parametersText, unitOf } from '../suite/summary.js'
 import { threeDigits, withUnit } from '../suite/units.js'
 import { pageStyle } from './page-style.js'
@@ -133,29 +133,31 @@ interface DrawnPart {
   readonly styles: ReadonlyMap<string, LineStyle>
 }
 
-function drawPart(part: PartResult, stolenBound: number): DrawnPart {
-  const series = seriesOf(part, stolenBound)
-  const plots = part.plots.flatMap((plot) => plotData(plot, series, stolenBound) ?? [])
+function drawPart(part: PartResult, disturbedBound: number): DrawnPart {
+  const series = seriesOf(part, disturbedBound)
+  const plots = part.plots.flatMap((plot) => plotData(plot, series, disturbedBound) ?? [])
   const lines = plots.flatMap(({ panels }) => panels.flatMap((panel) => panel.lines))
   return { series, plots, styles: styleLines(lines) }
 }
 
-function disturbanceNote(part: PartResult, stolenBound: number): string[] {
-  const worst = Math.max(0, ...part.samples.map(({ stolenShare }) => stolenShare))
-  const disturbed = part.samples.filter(({ stolenShare }) => stolenShare > stolenBound).length
+function disturbanceNote(part: PartResult, disturbedBound: number): string[] {
+  const disturbed = part.samples.filter((sample) => isDisturbed(sample, disturbedBound)).length
   if (disturbed === 0) return []
   const percent = (share: number): string => `${(share * 100).toFixed(0)} %`
+  const most = (key: 'stolenShare' | 'waitedShare'): string =>
+    percent(Math.max(...part.samples.map((sample) => sample[key])))
   return [
-    `${disturbed} of ${part.samples.length} samples are from trials during which the hypervisor took more than ` +
-      `${percent(stolenBound)} of the CPUs’ time (${percent(worst)} at most). They are drawn as rings and left ` +
-      'out of medians and claims, unless a figure has no others.',
+    `${disturbed} of ${part.samples.length} samples are from disturbed trials, during which the hypervisor or other ` +
+      `programs took more than ${percent(disturbedBound)} of the time (at most ${most('stolenShare')} and ` +
+      `${most('waitedShare')}). They are drawn as rings and left out of medians and claims, unless a figure has too ` +
+      'few others.',
   ]
 }
 
 function partSection(result: RunResult, part: PartResult, judgements: readonly Judgement[]) {
-  const { series, plots, styles } = drawPart(part, result.stolenBound)
+  const { series, plots, styles } = drawPart(part, result.disturbedBound)
   const own = judgements.filter((judgement) => judgement.part === part.name)
-  const notes = [...part.notes, ...disturbanceNote(part, result.stolenBound)]
+  const notes = [...part.notes, ...disturbanceNote(part, result.disturbedBound)]
   return html(
     'section',
     { id: part.name, 'aria-labelledby': `${part.name}-title` },
@@ -365,7 +367,7 @@ export function renderPlots(result: RunResult): Map<string, string> {
     `${result.startedAt.slice(0, 10)}. Median, quartiles, lowest and highest trial. `
   const files = new Map<string, string>()
   for (const part of result.parts) {
-    const { plots, styles } = drawPart(part, result.stolenBound)
+    const { plots, styles } = drawPart(part, result.disturbedBound)
     for (const data of plots)
       files.set(
         `${part.name}-${fileName(data.plot.title)}.svg`,

@@ -88,9 +88,9 @@ function judge(part: string, claim: Claim, all: readonly Series[], failure?: str
 }
 
 /** All claims of the parts that were run, in their order. */
-export function judgeAll({ parts, stolenBound }: RunResult): Judgement[] {
+export function judgeAll({ parts, disturbedBound }: RunResult): Judgement[] {
   return parts.flatMap((part) => {
-    const all = seriesOf(part, stolenBound)
+    const all = seriesOf(part, disturbedBound)
     return part.claims.map((claim) => judge(part.name, claim, all, part.failure))
   })
 }

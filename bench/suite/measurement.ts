@@ -33,10 +33,13 @@ export interface Sample {
   readonly round: number
   /** In the metric's unit. */
   readonly value: number
-  /** Milliseconds since the run began; the runner sets them, and the share of time the hypervisor took meanwhile. */
+  /** Milliseconds since the run began; the runner sets them and what follows. */
   readonly startMs: number
   readonly endMs: number
+  /** Share of the processors' time that the hypervisor gave to others. */
   readonly stolenShare: number
+  /** Share of the time that the part's own thread was ready to run and other programs had the processor. */
+  readonly waitedShare: number
 }
 
 /**

@@ -2,12 +2,11 @@
  * The process in which one part runs, alone: neither the compiler's opinions nor the heap of the parts before
  * are in its way. Says what it measures to the runner, and cleans up before it ends, whatever ends it.
  */
-import { readFileSync } from 'node:fs'
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import { parts } from '../parts/index.js'
 import type { Context, Metric, Parameters, PartOptions, Subject } from './measurement.js'
 import type { StoredSample } from './result.js'
-import { parseCpuTime, stolenShare } from './stolen-time.js'
+import { watchTaken } from './stolen-time.js'
 
 /** What the runner wants, as JSON in the first argument. */
 export interface Order {
@@ -40,8 +39,6 @@ const send = (message: Message): void => {
   if (process.connected) process.send!(message)
 }
 
-const cpuTime = () => parseCpuTime(readFileSync('/proc/stat', 'utf8'))
-
 function contextOf({ quick, seconds, files, options, runStart }: Order): Context {
   const { signal } = interruption
   const sinceStart = runStart - performance.timeOrigin
@@ -68,11 +65,11 @@ function contextOf({ quick, seconds, files, options, runStart }: Order): Context
     async trial(subject: Subject, parameters: Parameters, round, run) {
       await setImmediate() // signals are heard between trials
       signal.throwIfAborted()
-      const cpuBefore = cpuTime()
       const startMs = performance.now() - sinceStart
+      const taken = watchTaken()
       const values = await run()
+      const shares = taken()
       const endMs = performance.now() - sinceStart
-      const stolen = stolenShare(cpuBefore, cpuTime())
       for (const [metric, value] of values) {
         const sample = {
           metric: metric.name,
@@ -82,7 +79,7 @@ function contextOf({ quick, seconds, files, options, runStart }: Order): Context
           value,
           startMs,
           endMs,
-          stolenShare: stolen,
+          ...shares,
         }
         send({ type: 'sample', metric, subject, sample })
       }

@@ -4,8 +4,11 @@ import type { Machine } from './machine.js'
 
 export const FORMAT = 'uvs-bench 1'
 
-/** Trials from which the hypervisor took more than this share of the CPU's time do not count. */
-export const STOLEN_BOUND = 0.05
+/**
+ * Trials from which the hypervisor or other programs took more than this share of the processor's time do not
+ * count.
+ */
+export const DISTURBED_BOUND = 0.05
 
 /** A sample, with metric and subject by name. */
 export interface StoredSample {
@@ -17,6 +20,7 @@ export interface StoredSample {
   readonly startMs: number
   readonly endMs: number
   readonly stolenShare: number
+  readonly waitedShare: number
 }
 
 export interface PartResult {
@@ -43,7 +47,7 @@ export interface RunResult {
   readonly command: string
   readonly startedAt: string
   readonly quick: boolean
-  readonly stolenBound: number
+  readonly disturbedBound: number
   readonly machine: Machine
   readonly parts: PartResult[]
 }

@@ -40,24 +40,27 @@ export const parametersKey = (parameters: Parameters): string =>
 export const hasParameters = (parameters: Parameters, wanted: Parameters): boolean =>
   Object.entries(wanted).every(([name, value]) => parameters[name] === value)
 
+/** So many undisturbed trials, or half of all, make a median. */
+const LEAST_UNDISTURBED = 3
+
 /** All trials of one subject with one set of parameters, seen by one metric. */
 export interface Series {
   readonly metric: Metric
   readonly subject: Subject
   readonly parameters: Parameters
   readonly samples: readonly StoredSample[]
-  /** Trials that count: not those that the hypervisor disturbed, unless it disturbed them all. */
+  /** Trials that count: the undisturbed ones, unless they are too few. */
   readonly used: readonly StoredSample[]
   /** How many trials were disturbed. */
   readonly disturbed: number
   readonly spread: Spread
 }
 
-export const isDisturbed = (sample: StoredSample, stolenBound: number): boolean =>
-  sample.stolenShare > stolenBound
+export const isDisturbed = (sample: StoredSample, disturbedBound: number): boolean =>
+  sample.stolenShare > disturbedBound || sample.waitedShare > disturbedBound
 
 /** The series of a part, in the order in which they were first measured. */
-export function seriesOf(part: PartResult, stolenBound: number): Series[] {
+export function seriesOf(part: PartResult, disturbedBound: number): Series[] {
   const groups = new Map<string, StoredSample[]>()
   for (const sample of part.samples) {
     const key = `${sample.metric}\n${sample.subject}\n${parametersKey(sample.parameters)}`
@@ -66,8 +69,9 @@ export function seriesOf(part: PartResult, stolenBound: number): Series[] {
     else group.push(sample)
   }
   return [...groups.values()].map((samples) => {
-    const undisturbed = samples.filter((sample) => !isDisturbed(sample, stolenBound))
-    const used = undisturbed.length > 0 ? undisturbed : samples
+    const undisturbed = samples.filter((sample) => !isDisturbed(sample, disturbedBound))
+    const isEnough = undisturbed.length >= Math.min(LEAST_UNDISTURBED, samples.length / 2)
+    const used = isEnough ? undisturbed : samples
     const { metric, subject, parameters } = samples[0]!
     return {
       metric: part.metrics.find(({ name }) => name === metric)!,

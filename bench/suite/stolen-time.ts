@@ -1,4 +1,8 @@
-/** How much of the CPUs' time the hypervisor gave to others: the field 'steal' of /proc/stat (proc_stat(5)). */
+/**
+ * What others took of the time of a trial: the hypervisor from all processors, which is the field 'steal' of
+ * /proc/stat (proc_stat(5)); and other programs from this thread, which is what it waited to run, the second
+ * field of its schedstat (Documentation/scheduler/sched-stats.rst).
+ */
 import { readFileSync } from 'node:fs'
 
 export interface CpuTime {
@@ -16,10 +20,35 @@ export function parseCpuTime(stat: string): CpuTime {
   return { total: fields.reduce((sum, field) => sum + field, 0), stolen: fields[STEAL] ?? 0 }
 }
 
-export const readCpuTime = (): CpuTime => parseCpuTime(readFileSync('/proc/stat', 'utf8'))
-
 /** Share of the time between two readings, of all CPUs, in 0..1; 0 if no tick has passed. */
 export function stolenShare(before: CpuTime, after: CpuTime): number {
   const total = after.total - before.total
   return total > 0 ? Math.max(0, after.stolen - before.stolen) / total : 0
+}
+
+/** What was taken since a certain moment. */
+export interface Taken {
+  readonly stolenShare: number
+  readonly waitedShare: number
+}
+
+/** Nanoseconds that this process's first thread has waited for a processor; 0 from a kernel that does not count. */
+function waitedNs(): number {
+  try {
+    return Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1])
+  } catch {
+    return 0
+  }
+}
+
+/** Begins to watch; the function that it returns says what was taken until then. */
+export function watchTaken(): () => Taken {
+  const read = (): CpuTime => parseCpuTime(readFileSync('/proc/stat', 'utf8'))
+  const cpu = read()
+  const waited = waitedNs()
+  const startMs = performance.now()
+  return () => ({
+    stolenShare: stolenShare(cpu, read()),
+    waitedShare: Math.min(1, (waitedNs() - waited) / 1e6 / (performance.now() - startMs)),
+  })
 }

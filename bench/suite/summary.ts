@@ -50,8 +50,8 @@ const rowOf = ({ subject, parameters, metric, spread, disturbed, samples }: Seri
   `${samples.length}${disturbed > 0 ? `, ${disturbed} disturbed` : ''}`,
 ]
 
-function partText(part: PartResult, stolenBound: number): string {
-  const rows = seriesOf(part, stolenBound).map(rowOf)
+function partText(part: PartResult, disturbedBound: number): string {
+  const rows = seriesOf(part, disturbedBound).map(rowOf)
   const heading = ['metric', 'parameters', 'subject', 'median', 'lowest to highest', 'trials']
   return [
     `${part.name}: ${part.title}`,
@@ -72,7 +72,7 @@ export function summarise(result: RunResult, own: ReadonlyMap<string, string> = 
   const { machine } = result
   return [
     `${machine.cpu}, ${machine.cores} CPUs, kernel ${machine.kernel.split(' ')[0]}, node ${machine.node}`,
-    ...result.parts.map((part) => own.get(part.name) ?? partText(part, result.stolenBound)),
+    ...result.parts.map((part) => own.get(part.name) ?? partText(part, result.disturbedBound)),
     ...(claims.length > 0 ? [claims.join('\n')] : []),
     '',
   ].join('\n\n')

@@ -15,7 +15,7 @@ import {
   parserOptionsOf,
 } from '../../bench/suite/part-options.js'
 import { clockText, Progress } from '../../bench/suite/progress.js'
-import { FORMAT, parseResult, STOLEN_BOUND, type RunResult } from '../../bench/suite/result.js'
+import { FORMAT, parseResult, DISTURBED_BOUND, type RunResult } from '../../bench/suite/result.js'
 import { runPart, shareSeconds, type RunnerOptions } from '../../bench/suite/runner.js'
 import { summarise } from '../../bench/suite/summary.js'
 
@@ -92,7 +92,7 @@ async function runAll(
     command,
     startedAt: new Date(runStart).toISOString(),
     quick: options.quick,
-    stolenBound: STOLEN_BOUND,
+    disturbedBound: DISTURBED_BOUND,
     machine: describeMachine(packageRoot),
     parts: [],
   }

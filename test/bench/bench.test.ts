@@ -11,6 +11,8 @@ import { shareSeconds } from '../../bench/suite/runner.js'
 
 const uvs = fileURLToPath(new URL('../../src/cli/uvs.js', import.meta.url))
 
+const isShare = (value: number): boolean => value >= 0 && value <= 1
+
 interface Outcome {
   readonly status: number
   readonly stdout: string
@@ -46,9 +48,15 @@ t.test('a quick run of a cheap part leaves data, report and plots', async (t) =>
   )
   const [part] = result.parts
   t.ok(part!.samples.length >= 10)
-  for (const { value, startMs, endMs, stolenShare } of part!.samples) {
-    if (!(value > 0 && endMs > startMs && startMs >= 0 && stolenShare >= 0 && stolenShare <= 1))
-      t.fail(`sample ${JSON.stringify({ value, startMs, endMs, stolenShare })}`)
+  for (const { value, startMs, endMs, stolenShare, waitedShare } of part!.samples) {
+    if (!(
+      value > 0 &&
+      endMs > startMs &&
+      startMs >= 0 &&
+      isShare(stolenShare) &&
+      isShare(waitedShare)
+    ))
+      t.fail(`sample ${JSON.stringify({ value, startMs, endMs, stolenShare, waitedShare })}`)
   }
   t.match(readFileSync(join(out, 'report.html'), 'utf8'), 'micro-title')
   t.same(readdirSync(join(out, 'plots')), ['micro-time-per-operation.svg'])

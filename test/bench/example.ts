@@ -67,6 +67,7 @@ export function partOf(
         startMs: round * 100,
         endMs: round * 100 + 50,
         stolenShare: disturbed.includes(round) ? 0.2 : 0,
+        waitedShare: 0,
       })),
     ),
     notes: [],
@@ -81,7 +82,7 @@ export const runOf = (...parts: PartResult[]): RunResult => ({
   command: 'uvs bench',
   startedAt: '2026-01-02T03:04:05.000Z',
   quick: false,
-  stolenBound: 0.05,
+  disturbedBound: 0.05,
   machine,
   parts,
 })

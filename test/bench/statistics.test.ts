@@ -44,6 +44,14 @@ t.test('disturbed trials are left out of the median and counted', async (t) => {
   t.equal(series!.samples.length, 3)
 })
 
+t.test('a median of too few undisturbed trials would be chance: then they all count', async (t) => {
+  const values = [10, 12, 14, 16, 18, 20, 22, 24, 26]
+  const most = partOf('p', [measured(values, { disturbed: [2, 3, 4, 5, 6, 7, 8] })])
+  t.equal(seriesOf(most, BOUND)[0]!.spread.median, 18)
+  const some = partOf('p', [measured(values, { disturbed: [3, 4, 5, 6, 7, 8] })])
+  t.equal(seriesOf(some, BOUND)[0]!.spread.median, 12)
+})
+
 t.test('if all trials were disturbed, they all count and are marked', async (t) => {
   const [series] = seriesOf(partOf('p', [measured([10, 12], { disturbed: [0, 1] })]), BOUND)
   t.equal(series!.spread.median, 11)

@@ -1,0 +1,139 @@
+/** What grows, in memory: the director without devices. */
+import type { Claim, Context, Metric, Parameters, Plot, Subject } from '../suite/measurement.js'
+import { parametersText } from '../suite/summary.js'
+import { GrowthLoad, type GrowthOptions } from './load.js'
+
+/** Of the processor, which does not count while other programs have it. */
+const TIME: Metric = { name: 'CPU time per packet', unit: 'ns', better: 'lower' }
+const UVS: Subject = { name: 'uvs in memory', role: 'uvs' }
+
+export const SERVICES = [1, 10, 100, 1000, 10_000, 50_000]
+const DESTINATIONS = [1, 16, 256, 4096]
+const CONNECTIONS = [1024, 16384, 262144, 1048576]
+const PACKETS_PER_TRIAL = 200_000
+const TRIAL_MS = 150
+/** Packets of connections that there are, where it is not the connections that grow. */
+const SOME_CONNECTIONS = 4096
+
+interface Case {
+  readonly parameters: Parameters
+  readonly options: GrowthOptions
+}
+
+/** What grows, and beside it only what tells the cases of one size apart. */
+type Group = readonly Case[]
+
+const base: GrowthOptions = {
+  services: 1,
+  destinationsPerService: 2,
+  scheduler: 'rr',
+  connections: SOME_CONNECTIONS,
+  targets: 'few',
+  packetsPerJiffy: 5000,
+}
+
+const NEW = 'new connections'
+const KNOWN = 'known connections'
+const ALL = 'new connections, to all services alike'
+
+function groups(quick: boolean): Group[] {
+  const sizes = (all: readonly number[]): readonly number[] => (quick ? all.slice(0, 2) : all)
+  const serviceGroup = (packets: string, change: Partial<GrowthOptions>): Group =>
+    sizes(SERVICES).map((services) => ({
+      parameters: { services, packets },
+      options: { ...base, services, ...change },
+    }))
+  return [
+    serviceGroup(KNOWN, {}),
+    serviceGroup(NEW, { connections: 0 }),
+    serviceGroup(ALL, { connections: 0, targets: 'all' }),
+    ...['rr', 'wlc', 'mh'].map((scheduler) =>
+      sizes(DESTINATIONS).map((destinationsPerService) => ({
+        parameters: { destinations: destinationsPerService, scheduler },
+        options: {
+          ...base,
+          destinationsPerService,
+          scheduler,
+          connections: 0,
+          packetsPerJiffy: 500,
+        },
+      })),
+    ),
+    sizes(CONNECTIONS).map((connections) => ({
+      parameters: { connections },
+      options: { ...base, connections },
+    })),
+  ]
+}
+
+const MOST = SERVICES[SERVICES.length - 1]!
+
+export const inMemoryClaims: readonly Claim[] = [KNOWN, NEW].map((packets) => ({
+  text: `With ${MOST.toLocaleString('en-US')} services a packet costs what it costs with one: ${packets}`,
+  metric: TIME.name,
+  parameters: { services: MOST, packets },
+  subject: UVS.name,
+  against: UVS.name,
+  againstParameters: { services: SERVICES[0]!, packets },
+  atMost: 1.05,
+}))
+
+export const inMemoryPlots: readonly Plot[] = [
+  {
+    title: 'CPU time per packet against services, in memory',
+    metric: TIME.name,
+    x: 'services',
+    xScale: 'log',
+    yScale: 'linear',
+    lines: 'packets',
+    subjects: [UVS.name],
+    caption:
+      'Known connections and new ones to 16 of the services, which does not depend on how many others there are; ' +
+      'and new ones to all of them, which wait for the memory of ever more services.',
+  },
+  {
+    title: 'CPU time per new connection against destinations, in memory',
+    metric: TIME.name,
+    x: 'destinations',
+    xScale: 'log',
+    yScale: 'log',
+    lines: 'scheduler',
+    caption:
+      'rr takes the next destination and mh looks it up; wlc compares all of them, as in the kernel.',
+  },
+  {
+    title: 'CPU time per packet against connections, in memory',
+    metric: TIME.name,
+    x: 'connections',
+    xScale: 'log',
+    yScale: 'linear',
+    caption: 'Packets of connections in random order: what grows is the wait for memory.',
+  },
+]
+
+/** Nanoseconds of processor time for each packet. */
+function measure(load: GrowthLoad, packets: number): number {
+  const before = process.cpuUsage()
+  const carried = load.run(packets, TRIAL_MS)
+  const { user, system } = process.cpuUsage(before)
+  return ((user + system) * 1000) / carried
+}
+
+/** @param share of the part's time */
+export async function measureInMemory(context: Context, share: number): Promise<void> {
+  const all = groups(context.quick)
+  const packets = context.quick ? PACKETS_PER_TRIAL / 10 : PACKETS_PER_TRIAL
+  for (const cases of all) {
+    context.progress(`in memory, ${parametersText(cases[0]!.parameters)} and more`)
+    const loads = cases.map(({ options }) => new GrowthLoad(options))
+    for (const round of context.rounds({ least: 3, most: 15, share: (share * 0.7) / all.length }))
+      for (let i = 0; i < cases.length; i++) {
+        const place = (i + round) % cases.length
+        const load = loads[place]!
+        await context.trial(UVS, cases[place]!.parameters, round, () => [
+          [TIME, measure(load, packets)],
+        ])
+      }
+    for (const load of loads) load.check()
+  }
+}
