@@ -146,6 +146,8 @@ export interface Part {
    * @throws Error that names what cannot be used
    */
   check?(options: PartOptions, files: readonly string[]): void
+  /** Whether a run with these options can bear a claim out or not; any run can if it is not said. */
+  judges?(claim: Claim, options: PartOptions): boolean
   /** What was measured as text for a terminal, where a part can say it better than a list of medians. */
   summarise?(result: PartResult): string
   /** Each part has a process of its own, which gets these, as '--expose-gc'. */

@@ -1,5 +1,5 @@
 /** What a run of the benchmark leaves: the raw data, from which everything else is computed. */
-import type { Claim, Metric, Parameters, Part, Plot, Subject } from './measurement.js'
+import type { Claim, Metric, Parameters, Part, PartOptions, Plot, Subject } from './measurement.js'
 import type { Machine } from './machine.js'
 
 export const FORMAT = 'uvs-bench 1'
@@ -52,11 +52,11 @@ export interface RunResult {
   readonly parts: PartResult[]
 }
 
-export const emptyResult = (part: Part): PartResult => ({
+export const emptyResult = (part: Part, options: PartOptions = {}): PartResult => ({
   name: part.name,
   title: part.title,
   description: part.description,
-  claims: part.claims,
+  claims: part.claims.filter((claim) => part.judges?.(claim, options) ?? true),
   plots: part.plots,
   metrics: [],
   subjects: [],

@@ -88,7 +88,7 @@ export async function runPart(
   runStart: number,
   options: RunnerOptions,
 ): Promise<PartResult> {
-  const result = emptyResult(part)
+  const result = emptyResult(part, ownOptions(part, options.options ?? {}))
   result.startMs = Date.now() - runStart
   result.loadAverage.before = loadavg()[0]!
   if (part.needsRoot && !isRoot()) {

@@ -96,7 +96,7 @@ export class Director implements RelatedScheduler {
   private readonly words: Int32Array
   private readonly halfs: Uint16Array
   private readonly wheel: TimerWheel
-  private readonly services = new ServiceRegistry()
+  protected readonly services = new ServiceRegistry()
   private readonly slots = new DestinationSlots()
   private readonly connections: Connections
   private readonly templates: Templates
