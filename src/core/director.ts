@@ -175,7 +175,7 @@ export class Director implements RelatedScheduler {
       this.counters,
       limiter,
       random,
-      ({ family, words, destinationAt }) => this.services.hasAddress(family, words, destinationAt),
+      (at) => this.services.hasAddress(4, this.words, at),
       {
         isUnicast: (addressBe) => neighbours.sortOf(addressBe) === AddressSort.unicast,
         millisecondsOfDay:

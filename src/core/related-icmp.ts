@@ -285,7 +285,9 @@ export class RelatedIcmp {
     }
     const bytesInside = end - inner
     const virtualBe = ipv4.destinationBe(words, inner)
-    const verdict = icmp.mayAnswer(words, halfs, bytes, inner)
+    const isAnswered =
+      icmp.mayAnswer(words, halfs, bytes, inner) && exit.isOwn((inner + ipv4.DESTINATION) >> 2)
+    const verdict = isAnswered
       ? exit.sendError(inner, bytesInside, type, code, restBe, virtualBe)
       : Verdict.drop
     this.traffic.countOut(connection, bytesInside)

@@ -52,8 +52,8 @@ export class Exit {
     private readonly counters: CounterRegion,
     private readonly icmpLimiter: IcmpLimiter,
     random: Random,
-    /** Whether a service has the address that the packet is for. */
-    private readonly isForVirtual: (packet: Packet) => boolean,
+    /** Whether a service has the IPv4 address at an index of the pool's memory. */
+    private readonly isVirtual: (at: number) => boolean,
     /** What options are filled in with. */
     readonly optionsOwner: OptionsOwner,
   ) {
@@ -104,7 +104,7 @@ export class Exit {
     const { words, halfs, bytes } = this.pool
     this.drop(reason)
     if (!mayAnswer(words, halfs, bytes, packet.network)) return this.verdict
-    if (sourceBe !== 0 && !this.isOwn(packet, sourceBe)) return this.verdict
+    if (sourceBe !== 0 && !this.isOwn(packet.destinationAt)) return this.verdict
     return this.sendError(packet.network, packet.totalBytes, type, code, restBe, sourceBe, packet)
   }
 
@@ -146,10 +146,11 @@ export class Exit {
     return this.forward(network - icmpv6.ERROR_HEADER_BYTES, length, hop)
   }
 
-  private isOwn(packet: Packet, addressBe: number): boolean {
-    const { neighbours } = this
+  /** Whether the IPv4 address at an index of the pool's memory is the director's own, so that it may answer from it. */
+  isOwn(at: number): boolean {
+    const { neighbours, pool } = this
     return (
-      this.isForVirtual(packet) || neighbours.state[neighbours.hopFor(addressBe)] === HopState.local
+      this.isVirtual(at) || neighbours.state[neighbours.hopFor(pool.words[at]!)] === HopState.local
     )
   }
 
