@@ -171,7 +171,7 @@ export const settingTable: readonly SettingKind[] = [
     fields: ['ignoreTunneled'],
     defaults: [0],
     ...yesOrNo,
-    meaning: 'what arrives inside a tunnel of a protocol that is not balanced is left alone',
+    meaning: 'kept, without effect: as in current kernels, whose tunnels forget it',
   },
   {
     name: 'lblc_expiration',

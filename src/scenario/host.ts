@@ -15,6 +15,7 @@ import {
   GATEWAY,
   GATEWAY_V6,
   isLocalMark,
+  isOpenedTunnel,
   links,
   macOf,
   MTU,
@@ -96,6 +97,13 @@ export class Host {
     const [, destination] = addressesInPacket(packet)
     if (destination === undefined) return false
     return isLocalMark(mark) || this.local.has(destination) || toEverybody.has(destination)
+  }
+
+  /** The packet in a tunnel that the machine opens; undefined when it is none. */
+  open(packet: Uint8Array): Uint8Array | undefined {
+    if (!isOpenedTunnel(packet)) return undefined
+    const inner = packet.subarray((packet[0]! & 15) * 4, (packet[2]! << 8) | packet[3]!)
+    return inner.length >= ipv4.MIN_HEADER_BYTES && inner[0]! >> 4 === 4 ? inner : undefined
   }
 
   /** What leaves the machine because of a well-formed packet that is for another one. */

@@ -47,6 +47,7 @@ const interfaceOf: Record<Side, number> = { client: 2, server: 3 }
 /** Indexes of the data plane's ports. */
 const portOf: Record<Side, number> = { client: 0, server: 1 }
 const KERNEL_PORT = 2
+const TUNNEL_PORT = 3
 
 export interface ReplayOptions {
   /** Of what the director draws at random: identifications, hash seeds, random scheduling. Default 1. */
@@ -92,6 +93,8 @@ class World {
   private readonly clock = new ManualClock()
   private readonly ports: Record<Side, MemoryPort>
   private readonly kernelPort: MemoryPort
+  /** Where packets come out of tunnels that the stack has opened; undefined where it opens none. */
+  private readonly tunnelPort: MemoryPort | undefined
   private readonly dataPlane: DataPlane
   private readonly host: Host
   private readonly names = wiring.numericNames()
@@ -119,7 +122,10 @@ class World {
       })
     this.ports = { client: portFor('client'), server: portFor('server') }
     this.kernelPort = new MemoryPort({ pool, name: 'kernel', linkLayer: LinkLayer.ip })
+    if (wiring.opensTunnels(events))
+      this.tunnelPort = new MemoryPort({ pool, name: 'tunnel', linkLayer: LinkLayer.ip })
     const ports = [this.ports.client, this.ports.server, this.kernelPort]
+    if (this.tunnelPort) ports[TUNNEL_PORT] = this.tunnelPort
     const routes = new RouteTable()
     const addresses = wiring.addressesOf(events)
     routes.apply(routeUpdates(addresses))
@@ -232,34 +238,52 @@ class World {
   }
 
   private packet(event: Event & { kind: 'packet' }): PacketRecord {
-    const { packet, side, mark, line } = event
-    const { host, director } = this
+    const { packet, side, line } = event
     const record: PacketRecord = { line, out: [], declined: false }
     // What is longer than the link's MTU does not come through it.
     if (packet.length > wiring.MTU) return record
     const frame = frameOf(packet, wiring.links[side].mac, FAR_MAC)
     this.options.onFrame?.(frame, side, 'in', this.atMs)
-    if (!host.admits(packet)) return record
-    director.isForwarding = !host.isLocal(packet, mark)
-    this.mark(director.isForwarding ? 0 : mark)
-    this.ports[side].inject(frame)
-    while (this.ports[side].pending > 0) this.dataPlane.round()
-    for (const each of wiring.sideNames)
-      for (const sent of this.ports[each].takeTransmitted()) this.record(record, each, sent)
-    for (const left of this.kernelPort.takeTransmitted()) {
-      const isLocal = host.isLocal(left, mark)
-      const refused = host.refuseOptions(left, isLocal)
-      // What the director has rewritten for its own stack is delivered there, too.
-      if (refused)
-        for (const { side: out, dmac, packet: routed } of refused)
-          this.record(record, out, frameOf(routed, dmac, macOf(out)))
-      else if (isLocal) record.declined = true
-      else
-        for (const { side: out, dmac, packet: routed } of host.forward(left, side))
-          this.record(record, out, frameOf(routed, dmac, macOf(out)))
-    }
+    this.receive(record, this.ports[side], frame, packet, event)
     if (record.declined) record.out = []
     return record
+  }
+
+  /** A packet comes in by a port of the director's. @param event that it came of */
+  private receive(
+    record: PacketRecord,
+    port: MemoryPort,
+    frame: Uint8Array,
+    packet: Uint8Array,
+    event: Event & { kind: 'packet' },
+  ): void {
+    const { host, director } = this
+    const { mark } = event
+    if (!host.admits(packet)) return
+    director.isForwarding = !host.isLocal(packet, mark)
+    this.mark(director.isForwarding ? 0 : mark)
+    port.inject(frame)
+    while (port.pending > 0) this.dataPlane.round()
+    for (const each of wiring.sideNames)
+      for (const sent of this.ports[each].takeTransmitted()) this.record(record, each, sent)
+    for (const left of this.kernelPort.takeTransmitted()) this.leave(record, left, event)
+  }
+
+  /** A packet is left to the stack. */
+  private leave(record: PacketRecord, packet: Uint8Array, event: Event & { kind: 'packet' }): void {
+    const { host, tunnelPort } = this
+    const { side, mark } = event
+    const isLocal = host.isLocal(packet, mark)
+    const refused = host.refuseOptions(packet, isLocal)
+    if (!refused && isLocal) {
+      const inner = tunnelPort && host.open(packet)
+      if (inner) return this.receive(record, tunnelPort, inner, inner, event)
+      // What the director has rewritten for its own stack is delivered there, too.
+      record.declined = true
+      return
+    }
+    for (const { side: out, dmac, packet: sent } of refused ?? host.forward(packet, side))
+      this.record(record, out, frameOf(sent, dmac, macOf(out)))
   }
 
   private record(record: PacketRecord, side: Side, frame: Uint8Array): void {

@@ -9,11 +9,13 @@
  *   are the gateways. What is on no link leaves through the gateway on the client side.
  * - The director has no link-local addresses.
  * - Packets longer than the MTU get lost on their link.
+ * - Where a scenario sets ignore_tunneled, the director opens IPIP tunnels to its address on the server side.
  */
 import { isIPv4 } from 'node:net'
 import { canonicalIpv6, ipv6Words } from '../control/address.js'
 import { Names } from '../control/ipvsadm/names.js'
 import { CommandLineError, parseCommandLine, type Invocation } from '../control/ipvsadm/parse.js'
+import { IpProtocol } from '../wire/ipv4.js'
 import type { Event, Side } from './scenario.js'
 
 export interface Link {
@@ -88,6 +90,19 @@ export function macOf(address: string): string {
           .flatMap((group) => [group >> 8, group & 255]),
       ]
   return ['02', ...bytes.map((byte) => byte.toString(16).padStart(2, '0'))].join(':')
+}
+
+/** Whether the director opens tunnels. */
+export function opensTunnels(events: readonly Event[]): boolean {
+  return events.some(
+    (event) => event.kind === 'sysctl' && event.key === 'net.ipv4.vs.ignore_tunneled',
+  )
+}
+
+/** Whether an IP packet is a tunnel's that such a director opens. */
+export function isOpenedTunnel(packet: Uint8Array): boolean {
+  const [, destination] = addressesInPacket(packet)
+  return destination === links.server.address && packet[9] === IpProtocol.ipip
 }
 
 /** What a scenario talks about. */

@@ -6,9 +6,11 @@ import {
   GATEWAY,
   GATEWAY_V6,
   isLocalMark,
+  isOpenedTunnel,
   links,
   macOf,
   onLinkSide,
+  opensTunnels,
   ownAddresses,
   sideNames,
 } from '../wiring.js'
@@ -63,6 +65,12 @@ export function jobOf(events: readonly Event[]): Job {
     `route add default via ${GATEWAY} dev client`,
     `route add ::/0 via ${GATEWAY_V6} dev client`,
   )
+  if (opensTunnels(events))
+    wiring.push(
+      `link add name opener type ipip local ${links.server.address}`,
+      'link set opener addrgenmode none',
+      'link set opener up',
+    )
   for (const address of addresses.virtual)
     wiring.push(`addr add ${address}/${address.includes(':') ? '128 nodad' : '32'} dev lo`)
   wiring.push(
@@ -100,10 +108,13 @@ export function jobOf(events: readonly Event[]): Job {
 /** What packets may be delivered as. A packet of protocol 0 cannot be watched: no raw socket gets it. */
 function watchedProtocols(events: readonly Event[]): Job['watched'] {
   const protocols = { 4: new Set(USUAL_PROTOCOLS[4]), 6: new Set(USUAL_PROTOCOLS[6]) }
+  const areOpened = opensTunnels(events)
   const chain = new HeaderChain()
   for (const event of events) {
     if (event.kind !== 'packet') continue
     const { packet } = event
+    // What is inside a tunnel is watched, not that it is opened.
+    if (areOpened && isOpenedTunnel(packet)) continue
     if (packet[0]! >> 4 === 4 && packet.length >= 20) protocols[4].add(packet[9]!)
     else if (packet[0]! >> 4 === 6 && packet.length >= 40)
       protocols[6].add(chain.walk(packet, 0, packet.length))
