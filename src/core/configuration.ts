@@ -36,12 +36,15 @@ import type { Defence } from './defence.js'
 import type { Estimator } from './estimator.js'
 import { timerFires } from './timer-wheel.js'
 import type { MarkRules } from './marks.js'
+import { CommonScheduler } from './workers/common-scheduler.js'
+import type { CommonState } from './workers/common-state.js'
+import { CLIENT_PREFIX_IPV6 } from './workers/ownership.js'
 import { protocolNumber } from './protocol-names.js'
 import type { Protocols } from './protocols/index.js'
 import type { RealServers } from './real-servers.js'
 import { schedulerFlagBits, schedulerFlagsOf } from './schedulers/flags.js'
 import { schedulers } from './schedulers/index.js'
-import type { SchedulerContext, SchedulerKind } from './schedulers/scheduler.js'
+import type { Scheduler, SchedulerContext, SchedulerKind } from './schedulers/scheduler.js'
 import { isFtp, Service, type ServiceRegistry } from './service.js'
 import {
   formatSetting,
@@ -57,6 +60,18 @@ const MAX_INT = 0x7fffffff
 
 /** A removed destination that no connection uses is kept so long at least (IP_VS_DEST_TRASH_PERIOD). */
 const TRASH_PERIOD_JIFFIES = 120 * JIFFIES_PER_SECOND
+/** What a director shares with those of other workers. */
+export interface Crew {
+  common: CommonState
+  clientPrefixLength: number
+}
+
+/** A destination in the trash that no connection of any worker uses: its slot, and how often it was removed. */
+export interface Forgettable {
+  slot: number
+  discards: number
+}
+
 /** The trash is looked through so often, from the first destination in it on. */
 const SWEEP_PERIOD_JIFFIES = TRASH_PERIOD_JIFFIES / 2
 
@@ -67,6 +82,7 @@ const SWEEP_PERIOD_JIFFIES = TRASH_PERIOD_JIFFIES / 2
 export class Configuration {
   /** Removed destinations, kept for their connections and counts (ip_vs_ctl.c's dest_trash). */
   private readonly trash: Destination[] = []
+  private forgettable: Forgettable[] = []
   private sweepDue = 0
   /** When connections of removed destinations end, unless it is undefined (expire_nodest_conn). */
   private dropUnavailableDue: number | undefined
@@ -89,6 +105,7 @@ export class Configuration {
     /** Why addresses of IPv6 are refused, undefined when they are not. */
     private readonly noIpv6: string | undefined,
     private readonly neighbours: Neighbours,
+    private readonly crew: Crew | undefined,
   ) {
     this.now = connections.now
     estimator.start(counters.total)
@@ -179,12 +196,35 @@ export class Configuration {
       } else if (destination.idleSinceJiffies === undefined) {
         destination.idleSinceJiffies = now
       } else if (((now - destination.idleSinceJiffies) | 0) >= TRASH_PERIOD_JIFFIES) {
-        this.trash.splice(i, 1)
-        this.slots.release(destination)
-        this.estimator.release(destination.counters)
-        this.counters.release(destination.counters)
+        if (this.crew === undefined) this.release(i)
+        else if (this.crew.common.isLeader)
+          this.forgettable.push({ slot: destination.slot, discards: destination.discards })
       }
     }
+  }
+
+  /**
+   * What may be forgotten since the last call. Of several directors only the leader decides that, since they name
+   * destinations by the same slots, and connections end at a different moment for each.
+   */
+  takeForgettable(): Forgettable[] {
+    return this.forgettable.splice(0)
+  }
+
+  /** Forgets what the leader has found, unless it has been used again meanwhile. */
+  forget(destinations: readonly Forgettable[]): void {
+    for (const { slot, discards } of destinations) {
+      const index = this.trash.findIndex((one) => one.slot === slot && one.discards === discards)
+      if (index >= 0) this.release(index)
+    }
+  }
+
+  /** Frees a destination in the trash. */
+  private release(index: number): void {
+    const [destination] = this.trash.splice(index, 1)
+    this.slots.release(destination!)
+    this.estimator.release(destination!.counters)
+    this.counters.release(destination!.counters)
   }
 
   // -- services
@@ -194,11 +234,12 @@ export class Configuration {
     if (this.lookUp(parsed))
       throw new IpvsError('EEXIST', `virtual service ${serviceName(key)} exists already`)
     const scheduler = checkServiceOptions(parsed.address.family, options)
+    this.checkPersistence(parsed.address.family, key, options)
     const slot = this.counterSlot()
     const { protocol, address, portBe, mark } = parsed
     const service = new Service({ ...key }, protocol, address, portBe, mark, slot, options)
     applyServiceOptions(service, options)
-    service.scheduler = scheduler.create(service, this.schedulerContext)
+    service.scheduler = this.createScheduler(scheduler, service)
     this.services.add(service)
     this.estimator.start(slot)
     return null
@@ -207,13 +248,37 @@ export class Configuration {
   private editService(key: ServiceKey, options: ServiceOptions): null {
     const service = this.service(key)
     const scheduler = checkServiceOptions(service.family, options)
+    this.checkPersistence(service.family, key, options)
     if (service.options.scheduler !== options.scheduler) {
-      const successor = scheduler.create(service, this.schedulerContext)
+      const successor = this.createScheduler(scheduler, service)
       service.scheduler.done?.()
       service.scheduler = successor
     }
     applyServiceOptions(service, options)
     return null
+  }
+
+  private createScheduler(kind: SchedulerKind, service: Service): Scheduler {
+    const scheduler = kind.create(service, this.schedulerContext)
+    return this.crew ? new CommonScheduler(service, scheduler, this.crew.common) : scheduler
+  }
+
+  /**
+   * The clients that a template is for have to belong to one worker.
+   *
+   * @throws IpvsError ENOTSUP
+   */
+  private checkPersistence(family: number, key: ServiceKey, options: ServiceOptions): void {
+    if (!this.crew || options.persistentTimeoutSeconds === 0) return
+    const least = family === 6 ? CLIENT_PREFIX_IPV6 : this.crew.clientPrefixLength
+    const { persistentPrefixLength } = options
+    if (persistentPrefixLength >= least) return
+    const remedy =
+      family === 6 ? 'one worker' : `--client-prefix ${persistentPrefixLength}, or with one worker`
+    throw new IpvsError(
+      'ENOTSUP',
+      `${serviceName(key)}: clients of a network of ${persistentPrefixLength} bits may come to several workers here, which persistence does not follow; start uvsd with ${remedy}`,
+    )
   }
 
   private deleteService(service: Service): null {
@@ -270,11 +335,19 @@ export class Configuration {
     if (!destination) {
       checkDestinationAddress(address, this.neighbours)
       const counters = this.counterSlot()
-      destination = new Destination(this.slots.take(), counters, service, address, portBe)
+      destination = new Destination(
+        this.slots.take(),
+        counters,
+        service,
+        address,
+        portBe,
+        this.crew?.common,
+      )
       this.slots.put(destination)
       if (address.family === 6) this.services.hadIpv6 = true
     }
     applyDestinationOptions(destination, options)
+    this.slots.expectReplies(destination)
     destination.lastWeight = options.weight
     destination.available = true
     service.destinations.unshift(destination)
@@ -294,6 +367,7 @@ export class Configuration {
     checkFamilies(service, parseDestinationKey(key).address, options)
     const destination = this.destination(service, key)
     applyDestinationOptions(destination, options)
+    this.slots.expectReplies(destination)
     service.scheduler.updated?.(destination)
     return null
   }
@@ -323,6 +397,7 @@ export class Configuration {
   /** Into the trash with a destination that is in no service's list any more: connections may still use it. */
   private discard(destination: Destination): void {
     destination.available = false
+    destination.discards++
     this.realServers.remove(destination)
     this.estimator.stop(destination.counters)
     destination.idleSinceJiffies = undefined
@@ -437,6 +512,7 @@ export class Configuration {
   }
 
   private destinationStatus(destination: Destination): DestinationStatus {
+    this.crew?.common.refresh(destination)
     return {
       address: formatAddress(destination.address),
       port: swap16(destination.portBe),
@@ -464,6 +540,7 @@ export class Configuration {
     const replies = new Map<string, Steering['replies'][number]>()
     for (const destination of this.slots.all) {
       if (!destination) continue
+      this.crew?.common.refresh(destination)
       const isMasquerading = destination.available && destination.forwarding === 'masquerade'
       if (!isMasquerading && destination.masqueradedConnections === 0) continue
       const address = formatAddress(destination.address)
@@ -619,7 +696,7 @@ function applyDestinationOptions(destination: Destination, options: DestinationO
   const { forwarding, tunnel = IPIP } = options
   destination.tunnel = forwarding !== 'tunnel' || tunnel.type === 'ipip' ? IPIP : { ...tunnel }
   if (options.upperThreshold === 0 || options.upperThreshold > destination.upperThreshold)
-    destination.overloaded = false
+    destination.setOverloaded(false)
   destination.upperThreshold = options.upperThreshold
   destination.lowerThreshold = options.lowerThreshold
   // Forget the cached next hop.

@@ -250,12 +250,10 @@ export class Connections {
     const destination = this.destinationOf(connection)
     if (!destination) return
     if (isActive) {
-      destination.activeConnections++
-      destination.inactiveConnections--
+      destination.activate(1)
       words[line + W.flags] = flags & ~ConnectionFlag.inactive
     } else {
-      destination.activeConnections--
-      destination.inactiveConnections++
+      destination.activate(-1)
       words[line + W.flags] = flags | ConnectionFlag.inactive
     }
   }

@@ -11,6 +11,7 @@ import type { Director } from './director.js'
 import { NeighbourQueue } from './neighbour-queue.js'
 import { Gathered, Ipv6Reassembly } from './reassembly-ipv6.js'
 import { Reason, Verdict } from './verdict.js'
+import type { Handover } from './workers/handover.js'
 
 /** Frames taken from one port before the next port has its turn. */
 export const BATCH_SIZE = 64
@@ -34,6 +35,13 @@ export interface DataPlaneOptions {
   clock: Clock
   /** Absent: declined packets are counted and end here. */
   kernelPath?: KernelPath
+  /** To and from the other workers, where there are any; the director then is one of a crew. */
+  handover?: Handover
+  /**
+   * By port: the one that stands for its interface with all workers, in what they hand over. Every worker has the
+   * same ports as far as these go. The port itself when absent.
+   */
+  interfacePort?: readonly number[]
 }
 
 /**
@@ -57,6 +65,8 @@ export class DataPlane {
   private readonly isEthernet: Uint8Array
   private readonly portMac: Uint16Array
   private readonly kernelMac = new Uint16Array(3)
+  private readonly handover: Handover | undefined
+  private readonly interfacePort: Int32Array
   private now = 0
 
   constructor(options: DataPlaneOptions) {
@@ -75,6 +85,8 @@ export class DataPlane {
     options.ports.forEach((port, i) => {
       if (port.mac) this.portMac.set(halfsOf(port.mac), 3 * i)
     })
+    this.handover = options.handover
+    this.interfacePort = Int32Array.from(options.interfacePort ?? options.ports.map((_, i) => i))
     this.kernelPort = options.kernelPath ? options.kernelPath.port : -1
     if (options.kernelPath?.mac) this.setKernelMac(options.kernelPath.mac)
   }
@@ -98,6 +110,7 @@ export class DataPlane {
       for (let i = 0; i < count; i++) this.process(batch.offsets[i]!, batch.lengths[i]!, p)
       total += count
     }
+    if (this.handover !== undefined) total += this.exchange(this.handover)
     if (this.waiting.count > 0) this.retryWaiting()
     if (this.reassembly.waiting > 0) this.reassembly.expire(this.now)
     if (this.reassembly.lost > 0) this.countLostFragments()
@@ -145,6 +158,35 @@ export class DataPlane {
       if (available > 0 && (this.pool.bytes[network]! >>> 4 === 6) !== isIpv6)
         return this.drop(offset, Reason['not-ip'])
     }
+    const { handover } = this
+    if (handover !== undefined) {
+      const owner = this.director.ownerOf(network, available, port)
+      if (owner !== handover.self) {
+        if (!handover.push(owner, network, available, this.interfacePort[port]!))
+          this.drop(offset, Reason['handover-full'])
+        return
+      }
+    }
+    this.processOwn(network, available, port)
+  }
+
+  /** Takes what the other workers have handed over, and lets them see what is theirs. */
+  private exchange(handover: Handover): number {
+    handover.announce()
+    let total = 0
+    for (let worker = 0; worker < handover.workers; worker++) {
+      if (worker === handover.self) continue
+      const count = handover.receive(worker)
+      for (let i = 0; i < count; i++)
+        this.processOwn(handover.offsets[i]!, handover.lengths[i]!, handover.ports[i]!)
+      total += count
+    }
+    for (; handover.lost > 0; handover.lost--) this.director.countReason(Reason['no-frame'])
+    return total
+  }
+
+  /** An IP packet that belongs to this worker, and in which nothing of its link layer is looked at any more. */
+  private processOwn(network: number, available: number, port: number): void {
     switch (this.director.process(network, available, port)) {
       case Verdict.forward:
         return this.send(
@@ -158,7 +200,7 @@ export class DataPlane {
       case Verdict.gather:
         return this.gather(network, available, port)
       default:
-        this.pool.give(offset)
+        this.pool.give(network)
     }
   }
 

@@ -4,6 +4,8 @@ import { ConnectionFlag } from './connection.js'
 import type { ForwardingMethod, TunnelOptions } from './commands.js'
 import type { PathMtu } from './path-mtus.js'
 import type { Service } from './service.js'
+import { AddressSet } from './workers/address-set.js'
+import type { CommonState } from './workers/common-state.js'
 
 /** Connection flag bits of a forwarding method. */
 export const forwardingFlag: Record<ForwardingMethod, number> = {
@@ -60,22 +62,37 @@ export class Destination {
     service: Service,
     readonly address: Address,
     readonly portBe: number,
+    /** Where its connections are counted with those of other workers; undefined where there are none. */
+    readonly common?: CommonState,
   ) {
     this.service = service
     this.family = address.family
     this.addressBe = foldAddress(address.words, 0)
   }
 
-  /** How often a scheduler remembers it. */
-  remembered = 0
+  /** How often it has gone to the trash. */
+  discards = 0
+  /** Packets from its address may be replies that are masqueraded, or may have been since it came. */
+  mayMasquerade = false
+  private memories = 0
+
+  /** How often this director's scheduler remembers it. */
+  get remembered(): number {
+    return this.memories
+  }
+  set remembered(memories: number) {
+    this.common?.remember(this.slot, memories - this.memories)
+    this.memories = memories
+  }
 
   /** What names this destination: connections, templates, and a scheduler's memory. */
   get references(): number {
+    this.common?.refresh(this)
     return (
       this.activeConnections +
       this.inactiveConnections +
       this.persistentConnections +
-      this.remembered
+      (this.common ? this.common.remembered(this.slot) : this.memories)
     )
   }
 
@@ -89,29 +106,43 @@ export class Destination {
 
   /** Counts a connection or template that was bound to it (ip_vs_bind_dest). */
   bind(flags: number): void {
-    if (hasReplies(flags)) this.masqueradedConnections++
-    if ((flags & ConnectionFlag.template) !== 0) this.persistentConnections++
-    else if ((flags & ConnectionFlag.inactive) !== 0) this.inactiveConnections++
-    else this.activeConnections++
+    this.count(flags, 1)
     if (
       this.upperThreshold !== 0 &&
       this.activeConnections + this.inactiveConnections >= this.upperThreshold
     )
-      this.overloaded = true
+      this.setOverloaded(true)
   }
 
   /** Counts one that ended (ip_vs_unbind_dest). Without a lower threshold three quarters of the upper one count. */
   unbind(flags: number): void {
-    if (hasReplies(flags)) this.masqueradedConnections--
-    if ((flags & ConnectionFlag.template) !== 0) this.persistentConnections--
-    else if ((flags & ConnectionFlag.inactive) !== 0) this.inactiveConnections--
-    else this.activeConnections--
+    this.count(flags, -1)
     const total = this.activeConnections + this.inactiveConnections
     if (this.lowerThreshold !== 0) {
-      if (total < this.lowerThreshold) this.overloaded = false
+      if (total < this.lowerThreshold) this.setOverloaded(false)
     } else if (this.upperThreshold === 0 || total * 4 < this.upperThreshold * 3) {
-      this.overloaded = false
+      this.setOverloaded(false)
     }
+  }
+
+  /** Counts so many inactive connections as active ones from now on. */
+  activate(count: number): void {
+    if (this.common !== undefined) return this.common.activate(this, count)
+    this.activeConnections += count
+    this.inactiveConnections -= count
+  }
+
+  setOverloaded(overloaded: boolean): void {
+    this.overloaded = overloaded
+    if (this.common !== undefined) this.common.setOverloaded(this.slot, overloaded)
+  }
+
+  private count(flags: number, by: number): void {
+    if (this.common !== undefined) return this.common.count(this, flags, by)
+    if (hasReplies(flags)) this.masqueradedConnections += by
+    if ((flags & ConnectionFlag.template) !== 0) this.persistentConnections += by
+    else if ((flags & ConnectionFlag.inactive) !== 0) this.inactiveConnections += by
+    else this.activeConnections += by
   }
 }
 
@@ -125,6 +156,8 @@ export function hasReplies(flags: number): boolean {
 export class DestinationSlots {
   /** Dense, with `undefined` where a slot is free. */
   readonly all: (Destination | undefined)[] = []
+  /** Addresses that packets come from whose source may have to be masqueraded. */
+  readonly masqueradedAddresses = new AddressSet()
   private readonly free: number[] = []
 
   /** The slot that the next `put` takes. */
@@ -137,7 +170,7 @@ export class DestinationSlots {
     return this.all.some(
       (destination) =>
         destination !== undefined &&
-        destination.masqueradedConnections > 0 &&
+        hasMasqueraded(destination) &&
         destination.family === family &&
         (family === 6
           ? isSameAddress(destination.address.words, 0, addresses, at)
@@ -149,8 +182,26 @@ export class DestinationSlots {
     this.all[destination.slot] = destination
   }
 
+  /** To be called whenever a destination has got its forwarding method. */
+  expectReplies(destination: Destination): void {
+    if (destination.mayMasquerade || destination.forwarding !== 'masquerade') return
+    destination.mayMasquerade = true
+    const [a, b, c, d] = destination.address.words
+    this.masqueradedAddresses.add(a!, b!, c!, d!)
+  }
+
   release(destination: Destination): void {
+    if (destination.mayMasquerade) {
+      const [a, b, c, d] = destination.address.words
+      this.masqueradedAddresses.remove(a!, b!, c!, d!)
+    }
     this.all[destination.slot] = undefined
     this.free.push(destination.slot)
   }
+}
+
+/** Whether there are connections whose replies have to be masqueraded, of any worker. */
+function hasMasqueraded(destination: Destination): boolean {
+  destination.common?.refresh(destination)
+  return destination.masqueradedConnections > 0
 }

@@ -8,7 +8,7 @@ import * as ipv4 from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import * as sctp from '../wire/sctp.js'
 import type { Command, Reply } from './commands.js'
-import { Configuration } from './configuration.js'
+import { Configuration, type Forgettable } from './configuration.js'
 import { B, ConnectionFlag, LINE_BYTES, LINE_WORDS, W } from './connection.js'
 import { ConnectionTable } from './connection-table.js'
 import { Connections } from './connections.js'
@@ -44,6 +44,8 @@ import { Tasks } from './tasks.js'
 import { TimerWheel } from './timer-wheel.js'
 import { Traffic } from './traffic.js'
 import { Reason, Verdict } from './verdict.js'
+import { CommonState } from './workers/common-state.js'
+import { Ownership } from './workers/ownership.js'
 
 export interface DirectorOptions {
   /** The memory that packets are in. */
@@ -73,6 +75,19 @@ export interface DirectorOptions {
   millisecondsOfDay?: () => number
   /** Why services and destinations of IPv6 are refused, for people; absent where the ports carry IPv6. */
   noIpv6?: string
+  /** Its part of the work, where several workers have a director each. */
+  crew?: CrewOptions
+}
+
+/** What the director of one of several workers has to know of the others. */
+export interface CrewOptions {
+  /** This worker's index, from 0. Worker 0 does what is to be done once. */
+  self: number
+  workers: number
+  /** Bits of an IPv4 address that clients share who belong to the same worker. */
+  clientPrefixLength: number
+  /** Zeroed memory of `CommonState.bytesFor` bytes, the same for all workers. */
+  common: ArrayBufferLike
 }
 
 /** Timers seen to in one round at most, so that many that end at once do not hold up packets. */
@@ -110,6 +125,7 @@ export class Director implements RelatedScheduler {
   private readonly icmp: RelatedIcmp
   private readonly icmpv6: RelatedIcmpv6
   private readonly packet: Packet
+  private readonly ownership: Ownership | undefined
   private readonly random: Random
   /** What an ICMP error quotes, turned around, while it is scheduled. */
   private readonly quoted: Packet
@@ -149,6 +165,8 @@ export class Director implements RelatedScheduler {
       options.availableMemoryPages ?? (() => PLENTY_OF_PAGES),
     )
     this.tasks = new Tasks(now)
+    const { crew } = options
+    const common = crew && new CommonState(crew.common, crew.self === 0)
     this.configuration = new Configuration(
       this.services,
       this.slots,
@@ -165,9 +183,10 @@ export class Director implements RelatedScheduler {
       options.sampledCounters ?? false,
       options.noIpv6,
       neighbours,
+      crew && { common: common!, clientPrefixLength: crew.clientPrefixLength },
     )
     this.traffic = new Traffic(this.connections, this.counters)
-    const limiter = new IcmpLimiter(this.settings, now)
+    const limiter = new IcmpLimiter(this.settings, now, crew?.workers)
     this.exit = new Exit(
       pool,
       neighbours,
@@ -187,6 +206,8 @@ export class Director implements RelatedScheduler {
     this.icmp = new RelatedIcmp(this.exit, this.connections, this.realServers, this.traffic, this)
     this.quoted = new Packet(this.words)
     this.icmpv6 = new RelatedIcmpv6(this.exit, this.connections, this.traffic)
+    this.ownership =
+      crew && new Ownership({ ...crew, seed }, pool, this.services, this.slots, this.marks, this.icmp)
   }
 
   // -- results of `process`, good until the next packet
@@ -260,6 +281,25 @@ export class Director implements RelatedScheduler {
    */
   execute<C extends Command>(command: C): Reply<C> {
     return this.configuration.execute(command)
+  }
+
+  /**
+   * The worker that a packet belongs to, see Ownership; to be asked only of a director that is one of a crew.
+   *
+   * @param network,available,inPort as of `process`
+   */
+  ownerOf(network: number, available: number, inPort: number): number {
+    return this.ownership!.ownerOf(network, available, inPort)
+  }
+
+  /** Removed destinations that nobody uses any more, since the last call: for `forget` of all directors of a crew. */
+  takeForgettable(): Forgettable[] {
+    return this.configuration.takeForgettable()
+  }
+
+  /** Forgets removed destinations that no director of the crew uses any more. */
+  forget(destinations: readonly Forgettable[]): void {
+    this.configuration.forget(destinations)
   }
 
   /** Identification of the fragments that an IPv6 packet is cut into: at random, as the kernel's. */

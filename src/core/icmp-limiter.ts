@@ -20,8 +20,10 @@ export class IcmpLimiter {
   constructor(
     private readonly settings: Settings,
     now: number,
+    /** Directors that share what all may send: each has an equal part. */
+    private readonly sharers = 1,
   ) {
-    this.credit = settings.icmpMessagesBurst
+    this.credit = settings.icmpMessagesBurst / sharers
     this.filledAt = now | 0
   }
 
@@ -36,8 +38,9 @@ export class IcmpLimiter {
     if (elapsed > 0) {
       this.filledAt = now
       const earned =
-        (Math.min(elapsed, JIFFIES_PER_SECOND) * icmpMessagesPerSecond) / JIFFIES_PER_SECOND
-      this.credit = Math.min(icmpMessagesBurst, this.credit + earned)
+        (Math.min(elapsed, JIFFIES_PER_SECOND) * icmpMessagesPerSecond) /
+        (JIFFIES_PER_SECOND * this.sharers)
+      this.credit = Math.min(Math.max(1, icmpMessagesBurst / this.sharers), this.credit + earned)
     }
     if (this.credit < 1) return false
     this.credit--

@@ -91,6 +91,11 @@ export class RelatedIcmp {
     return exit.decline(Reason['icmp-unrelated'])
   }
 
+  /** Byte offset of the packet that a quoted one carries if it is a tunnel's, else of the quoted one. Part of TunnelOpener. */
+  insideOf(quote: number, end: number): number {
+    return this.openTunnel(quote, end) > 0 ? this.inner : quote
+  }
+
   /** An error on its way to the client. */
   private aboutRequest(packet: Packet, quote: number, end: number, isLocal: boolean): number {
     const { exit } = this

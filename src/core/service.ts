@@ -4,6 +4,7 @@ import type { ServiceKey, ServiceOptions } from './commands.js'
 import type { Destination } from './destination.js'
 import type { Scheduler } from './schedulers/scheduler.js'
 import { IpProtocol } from '../wire/ipv4.js'
+import { AddressSet } from './workers/address-set.js'
 
 /** Buckets of the kernel's service tables (IP_VS_SVC_TAB_BITS 8); they show in the order of listings. */
 const BUCKETS = 256
@@ -70,6 +71,8 @@ export class ServiceRegistry {
   private readonly addressed = new Set<Service>()
   /** Those by mark, the oldest first. */
   private readonly marked = new Set<Service>()
+  /** The virtual addresses of services by address, for what is asked of each packet. */
+  readonly virtualAddresses = new AddressSet()
   private ipv6Services = 0
   /** There has been a service or destination of IPv6: from then on fragments are put together. */
   hadIpv6 = false
@@ -159,6 +162,8 @@ export class ServiceRegistry {
         if (!services) this.byAddressIpv6.set(addressBe, (services = new Map()))
         services.set(key, [...(services.get(key) ?? []), service])
       }
+      const [a, b, c, d] = service.address.words
+      this.virtualAddresses.add(a!, b!, c!, d!)
       this.addressed.add(service)
     }
     this.count(service, 1)
@@ -182,6 +187,8 @@ export class ServiceRegistry {
         else services.delete(key)
         if (services.size === 0) this.byAddressIpv6.delete(addressBe)
       }
+      const [a, b, c, d] = service.address.words
+      this.virtualAddresses.remove(a!, b!, c!, d!)
       this.addressed.delete(service)
     }
     this.count(service, -1)

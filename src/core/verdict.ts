@@ -49,6 +49,7 @@ export const reasons = [
   'no-frame',
   'drop-packet-defence',
   'no-call-id',
+  'handover-full',
 ] as const
 export type Reason = (typeof reasons)[number]
 

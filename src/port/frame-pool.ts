@@ -1,3 +1,10 @@
+/** One of several equal shares of a region's frames. */
+export interface FrameShare {
+  /** From 0. */
+  index: number
+  of: number
+}
+
 /**
  * The frames of one data-plane thread: equal pieces of one memory region, shared by all of its ports,
  * so that a frame received on one port is transmitted on another without a copy (with AF_XDP the region
@@ -25,12 +32,15 @@ export class FramePool {
   /**
    * @param region the memory, at least `frameSize * frameCount` bytes, SCRATCH_BYTES more for a scratch
    * @param frameSize bytes in a frame, a power of two, 2048 at least
-   * @param frameCount how many
+   * @param frameCount how many the region holds
+   * @param share which of them are this pool's at first, where several threads share the region: each has a pool of
+   *   its own, and frames that they exchange
    */
   constructor(
     readonly region: ArrayBufferLike,
     readonly frameSize: number,
     readonly frameCount: number,
+    share: FrameShare = { index: 0, of: 1 },
   ) {
     if (frameSize < 2048 || (frameSize & (frameSize - 1)) !== 0)
       throw new RangeError(`frame size ${frameSize}: must be a power of two, 2048 at least`)
@@ -40,11 +50,13 @@ export class FramePool {
     this.halfs = new Uint16Array(region)
     this.bytes = new Uint8Array(region)
     this.frameMask = ~(frameSize - 1)
-    const frames = frameSize * frameCount
-    this.scratch = region.byteLength >= frames + SCRATCH_BYTES ? frames : -1
+    const scratch = frameSize * frameCount + share.index * SCRATCH_BYTES
+    this.scratch = region.byteLength >= scratch + SCRATCH_BYTES ? scratch : -1
     this.free = new Int32Array(frameCount)
-    for (let i = 0; i < frameCount; i++) this.free[i] = (frameCount - 1 - i) * frameSize
-    this.freeCount = frameCount
+    const first = Math.floor((frameCount * share.index) / share.of)
+    const end = Math.floor((frameCount * (share.index + 1)) / share.of)
+    this.freeCount = end - first
+    for (let i = 0; i < this.freeCount; i++) this.free[i] = (end - 1 - i) * frameSize
   }
 
   /** How many frames nobody owns. */

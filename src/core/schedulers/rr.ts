@@ -12,18 +12,19 @@ import { isUsable, type Scheduler, type SchedulerKind } from './scheduler.js'
  */
 class RoundRobin implements Scheduler {
   /** Index of the destination chosen last, -1 for the head of the list, before the first. */
-  private last = -1
+  readonly position = Int32Array.of(-1)
 
   constructor(private readonly service: Service) {}
 
   schedule(): Destination | undefined {
     const { destinations } = this.service
+    const last = this.position[0]!
     // Behind the last choice up to the end, then from the head up to the last choice itself.
     for (let i = 1; i <= destinations.length; i++) {
-      const index = (this.last + i) % destinations.length
+      const index = (last + i) % destinations.length
       const destination = destinations[index]!
       if (isUsable(destination)) {
-        this.last = index
+        this.position[0] = index
         return destination
       }
     }
@@ -31,11 +32,11 @@ class RoundRobin implements Scheduler {
   }
 
   added(): void {
-    if (this.last >= 0) this.last++
+    if (this.position[0]! >= 0) this.position[0]!++
   }
 
   removed(_destination: Destination, index: number): void {
-    if (index <= this.last) this.last--
+    if (index <= this.position[0]!) this.position[0]!--
   }
 }
 

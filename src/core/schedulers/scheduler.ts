@@ -11,6 +11,11 @@ import type { Tasks } from '../tasks.js'
  * be read. Called once a connection, never for a packet that belongs to one.
  */
 export interface Scheduler {
+  /**
+   * Where it stands, if it goes round, in up to 15 words: all that it remembers between choices but what follows from
+   * the service. Somebody else may set it between choices.
+   */
+  readonly position?: Int32Array
   /** The destination of a new connection, undefined when none can take it. */
   schedule(packet: Packet): Destination | undefined
   /** A destination was put at the head of the service's list. */

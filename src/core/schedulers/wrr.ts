@@ -15,12 +15,26 @@ import type { Scheduler, SchedulerKind } from './scheduler.js'
  * Source: net/netfilter/ipvs/ip_vs_wrr.c.
  */
 class WeightedRoundRobin implements Scheduler {
-  /** Index of the destination chosen last, -1 for the head of the list, before the first. */
-  private last = -1
-  /** Threshold of the present pass. */
-  private threshold: number
+  /**
+   * Index of the destination chosen last, -1 for the head of the list, before the first; and the threshold of the
+   * present pass.
+   */
+  readonly position = Int32Array.of(-1, 0)
   private greatest: number
   private divisor: number
+
+  private get last(): number {
+    return this.position[0]!
+  }
+  private set last(index: number) {
+    this.position[0] = index
+  }
+  private get threshold(): number {
+    return this.position[1]!
+  }
+  private set threshold(threshold: number) {
+    this.position[1] = threshold
+  }
 
   constructor(private readonly service: Service) {
     this.divisor = greatestCommonDivisor(service.destinations.map(({ weight }) => weight))
