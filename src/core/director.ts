@@ -207,7 +207,8 @@ export class Director implements RelatedScheduler {
     this.quoted = new Packet(this.words)
     this.icmpv6 = new RelatedIcmpv6(this.exit, this.connections, this.traffic)
     this.ownership =
-      crew && new Ownership({ ...crew, seed }, pool, this.services, this.slots, this.marks, this.icmp)
+      crew &&
+      new Ownership({ ...crew, seed }, pool, this.services, this.slots, this.marks, this.icmp)
   }
 
   // -- results of `process`, good until the next packet

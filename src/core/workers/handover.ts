@@ -2,6 +2,8 @@ import type { FramePool } from '../../port/frame-pool.js'
 
 /** Entries of a ring, a power of two: what one worker hands to another in several rounds. */
 const RING_SIZE = 1024
+/** Frames that a worker needs for each other worker beyond its own, or it may have none to receive into. */
+export const FRAMES_PER_RING = RING_SIZE
 const RING_MASK = RING_SIZE - 1
 /** Packets taken from one ring in a round at most. */
 const BATCH_SIZE = 64

@@ -78,7 +78,8 @@ export class Ownership {
     if (available < ipv4.MIN_HEADER_BYTES) return this.self
     const { bytes, words } = this
     const version = bytes[network]! >>> 4
-    if (version !== 4) return version === 6 ? this.ownerOfIpv6(network, available, inPort) : this.self
+    if (version !== 4)
+      return version === 6 ? this.ownerOfIpv6(network, available, inPort) : this.self
     const protocol = bytes[network + ipv4.PROTOCOL]!
     if (protocol === ipv4.IpProtocol.icmp) return this.ownerOfIcmp(network, available, inPort)
     const sourceAt = (network + ipv4.SOURCE) >> 2
@@ -150,9 +151,7 @@ export class Ownership {
       packet.protocol = protocol
       packet.ports = !isFragment && hasPorts(protocol) ? portsAt(words, transport) : 0
     }
-    return this.ownerOfIpv6Client(
-      this.isRequest(packet) ? packet.sourceAt : packet.destinationAt,
-    )
+    return this.ownerOfIpv6Client(this.isRequest(packet) ? packet.sourceAt : packet.destinationAt)
   }
 
   private ownerOfIcmpv6(quote: number, end: number, inPort: number): number {
