@@ -7,7 +7,7 @@ import { CommonState } from '../../../src/core/workers/common-state.js'
 import { Handover } from '../../../src/core/workers/handover.js'
 import { mergeReplies } from '../../../src/core/workers/merge.js'
 import { MemoryPort } from '../../../src/drivers/memory.js'
-import { ManualClock } from '../../../src/port/clock.js'
+import { JIFFIES_PER_SECOND, ManualClock } from '../../../src/port/clock.js'
 import { FramePool } from '../../../src/port/frame-pool.js'
 import { HopState } from '../../../src/port/neighbours.js'
 import { LinkLayer } from '../../../src/port/packet-port.js'
@@ -49,6 +49,8 @@ export class CrewHarness {
         neighbours,
         random: new SeededRandom(1),
         table: { maxConnections, seed: 1 },
+        // Of what all may send each has a part, which one director would not have to keep to.
+        settings: { icmpMessagesPerSecond: 1_000_000, icmpMessagesBurst: 1_000_000 },
         // One director alone has no crew, as in a daemon with one worker.
         ...(workers > 1 && { crew: { self, workers, clientPrefixLength, common } }),
       })
@@ -105,9 +107,15 @@ export class CrewHarness {
     for (const director of this.directors) director.forget(forgettable)
   }
 
+  /** From timer to timer, so that each fires at its moment. */
   advance(seconds: number): void {
-    this.clock.advanceSeconds(seconds)
-    this.settle()
+    for (let left = seconds * JIFFIES_PER_SECOND; left > 0; ) {
+      const next = this.directors.map((director) => director.jiffiesToNextTimer())
+      const step = Math.max(1, Math.min(left, ...next))
+      this.clock.advanceJiffies(step)
+      this.settle()
+      left -= step
+    }
   }
 
   /** As `ipvsadm -Lnc`, sorted. */

@@ -210,7 +210,7 @@ t.test('a crew is one director, whichever of its members a packet comes to', asy
           )
       },
     ),
-    { numRuns: 40 },
+    { numRuns: 40, endOnFailure: true },
   )
 })
 
