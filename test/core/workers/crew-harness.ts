@@ -109,7 +109,7 @@ export class CrewHarness {
 
   /** From timer to timer, so that each fires at its moment. */
   advance(seconds: number): void {
-    for (let left = seconds * JIFFIES_PER_SECOND; left > 0; ) {
+    for (let left = seconds * JIFFIES_PER_SECOND; left > 0;) {
       const next = this.directors.map((director) => director.jiffiesToNextTimer())
       const step = Math.max(1, Math.min(left, ...next))
       this.clock.advanceJiffies(step)
