@@ -8,8 +8,9 @@
  */
 import type { FramePool } from '../../src/port/frame-pool.js'
 import { SeededRandom, type Random } from '../../src/port/random.js'
+import { finish, sumPseudoHeader, sumRange } from '../../src/wire/checksum.js'
 import * as ipv4 from '../../src/wire/ipv4.js'
-import { TcpFlag } from '../../src/wire/tcp.js'
+import { CHECKSUM, MIN_HEADER_BYTES, TcpFlag } from '../../src/wire/tcp.js'
 import type { Load, Target } from './load.js'
 
 export interface SyntheticOptions {
@@ -207,6 +208,12 @@ export class SyntheticLoad implements Load {
     bytes[offset + 23] = PORT
     bytes[offset + 32] = 0x50
     bytes[offset + 33] = FLAGS[at % KINDS]!
+    const { tcp } = ipv4.IpProtocol
+    const transport = offset + ipv4.MIN_HEADER_BYTES
+    const pseudo = sumPseudoHeader(tcp, words[word + 3]!, words[word + 4]!, MIN_HEADER_BYTES)
+    halfs[(transport + CHECKSUM) >> 1] = finish(
+      pseudo + sumRange(halfs, bytes, transport, MIN_HEADER_BYTES),
+    )
     return PACKET_BYTES
   }
 
