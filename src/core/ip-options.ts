@@ -1,4 +1,4 @@
-import { MIN_HEADER_BYTES, writeChecksum } from '../wire/ipv4.js'
+import { MIN_HEADER_BYTES, SOURCE, writeChecksum } from '../wire/ipv4.js'
 import type { FramePool } from '../port/frame-pool.js'
 
 /**
@@ -48,6 +48,8 @@ export class IpOptions {
   private needsTime = false
   /** There is a source route. */
   hasSourceRoute = false
+  /** The packet has come along it, so that an error would have to go back along it. */
+  private hasReturnRoute = false
   private readonly original = new Uint8Array(MAX_OPTION_BYTES)
 
   /**
@@ -68,7 +70,7 @@ export class IpOptions {
   ): number {
     this.recordRoute = this.timestamp = this.cipso = 0
     this.needsRouteAddress = this.needsTimestampAddress = this.needsTime = false
-    this.hasSourceRoute = false
+    this.hasSourceRoute = this.hasReturnRoute = false
     const end = network + headerBytes
     let at = network + MIN_HEADER_BYTES
     this.original.set(bytes.subarray(at, end))
@@ -109,6 +111,7 @@ export class IpOptions {
         if (bytes[at + 2]! < 4) return 2
         if (this.hasSourceRoute) return 0
         this.hasSourceRoute = true
+        this.hasReturnRoute = isReturnRoute(bytes, network, at, length)
         return -1
       case IpOption.recordRoute: {
         if (this.recordRoute !== 0) return 0
@@ -206,11 +209,11 @@ export class IpOptions {
 
   /**
    * The options that an ICMP error about the packet has itself: those that record, which go on doing so
-   * (ip_options_echo, ip_options_build).
+   * (ip_options_echo, ip_options_build). Where one would have to go back along a source route none is sent.
    *
    * @param fromBe the address that the error comes from
    * @param to room for MAX_OPTION_BYTES
-   * @returns bytes of them, a multiple of 4; -1 when there is no room where one is needed, and no error is sent
+   * @returns bytes of them, a multiple of 4; -1 when no error is sent, also for want of room in them
    */
   echo(
     bytes: Uint8Array,
@@ -219,6 +222,7 @@ export class IpOptions {
     owner: OptionsOwner,
     to: Uint8Array,
   ): number {
+    if (this.hasReturnRoute) return -1
     let length = 0
     const copy = (option: number): number => {
       const at = network + option
@@ -278,6 +282,15 @@ export class IpOptions {
     to[start + 2] = pointer
     return true
   }
+}
+
+/** Whether a source route that has been gone along leaves something to go back along, but the packet's source. */
+function isReturnRoute(bytes: Uint8Array, network: number, at: number, length: number): boolean {
+  const pointer = Math.min(bytes[at + 2]!, length + 1)
+  const gone = Math.floor((pointer - 4) / 4)
+  if (gone < 1) return false
+  const first = at + pointer - 1 - 4 * gone
+  return gone > 1 || addressAt(bytes, first) !== addressAt(bytes, network + SOURCE)
 }
 
 function putAddress(bytes: Uint8Array, at: number, addressBe: number): void {

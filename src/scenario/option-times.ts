@@ -80,9 +80,11 @@ function clearOwn(packet: Uint8Array, start: number, end: number): boolean {
     if (length < 2) break
     if (packet[at] === IpOption.timestamp && length >= 4) {
       const slotBytes = (packet[at + 3]! & 15) === 0 ? 4 : 8
-      const used = Math.min(at + packet[at + 2]! - 1, at + length, end)
-      for (let slot = at + 4; slot + slotBytes <= used; slot += slotBytes) {
-        packet.fill(0, slot + slotBytes - 4, slot + slotBytes)
+      // The pointer may have begun anywhere: what has been written is in front of where it is now.
+      const pointer = packet[at + 2]!
+      let slotEnd = pointer <= length + 1 ? Math.min(at + pointer - 1, end) : 0
+      for (; slotEnd - slotBytes >= at + 4; slotEnd -= slotBytes) {
+        packet.fill(0, slotEnd - 4, slotEnd)
         found = true
       }
     }

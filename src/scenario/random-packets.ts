@@ -133,6 +133,32 @@ export function icmpMessage(
   return ipPacket(source, destination, Protocol.icmp, message)
 }
 
+/** A datagram of SIP. @param callId none when undefined */
+export function sipPacket(
+  source: string,
+  sourcePort: number,
+  destination: string,
+  destinationPort: number,
+  callId: string | undefined,
+): Uint8Array {
+  const header = callId === undefined ? '' : `Call-ID: ${callId}\r\n`
+  const text = Buffer.from(`INVITE sip:a@b SIP/2.0\r\n${header}Content-Length: 0\r\n\r\n`)
+  const packet = packetOf('udp', source, sourcePort, destination, destinationPort, '', text.length)
+  const transport = isIpv6(packet) ? 40 : 20
+  packet.set(text, transport + 8)
+  put16(packet, transport + 6, 0)
+  const length = packet.length - transport
+  const [start, end] = transport === 40 ? [8, 40] : [12, 20]
+  const sum = onesSum(
+    packet,
+    transport,
+    packet.length,
+    onesSum(packet, start, end) + Protocol.udp + length,
+  )
+  put16(packet, transport + 6, 0xffff - sum || 0xffff)
+  return packet
+}
+
 /** A packet within another, as IPIP and its kin send it. */
 export function encapsulate(source: string, destination: string, inner: Uint8Array): Uint8Array {
   const protocol = isIpv6(inner) ? Protocol.ipv6 : Protocol.ipip
@@ -256,25 +282,62 @@ const spoilers: readonly Spoiler[] = [
         fixHeaderChecksum(packet)
         break
       default:
-        return withOptions(packet, dice)
+        return withOptions(packet, dice.pick(optionLists))
     }
     return packet
   },
 ]
 
 /** IPv4 options: harmless ones, a source route, a broken one. */
-function withOptions(packet: Uint8Array, dice: Dice): Uint8Array {
-  const options = dice.pick([
-    [1, 1, 1, 1],
-    [1, 1, 1, 0],
-    [148, 4, 0, 0],
-    [131, 7, 4, 10, 2, 0, 3, 0],
-    [7, 7, 4, 0, 0, 0, 0, 0],
-    [68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    [99, 4, 1, 2],
-    [7, 60, 4, 0],
-    [1, 7, 0, 0],
-  ])
+const optionLists: readonly (readonly number[])[] = [
+  [1, 1, 1, 1],
+  [1, 1, 1, 0],
+  [148, 4, 0, 0],
+  [131, 7, 4, 10, 2, 0, 3, 0],
+  [7, 7, 4, 0, 0, 0, 0, 0],
+  [68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+  [99, 4, 1, 2],
+  [7, 60, 4, 0],
+  [1, 7, 0, 0],
+]
+
+/** One or two options of any kind with lengths and pointers that may be right, in a multiple of 4 bytes. */
+export function randomOptions(dice: Dice): number[] {
+  const options: number[] = []
+  for (let i = dice.pick([1, 1, 1, 2]); i > 0; i--) {
+    const kind = dice.pick([7, 7, 7, 68, 68, 68, 131, 134, 137, 148, 130, 99, 1])
+    if (kind === 1) {
+      options.push(1)
+      continue
+    }
+    const length = dice.chance(0.9) ? dice.pick([3, 4, 7, 8, 11, 12, 15]) : dice.between(0, 40)
+    const pointer = dice.chance(0.7) ? (kind === 68 ? 5 : 4) : dice.between(0, length + 2)
+    const option = new Array<number>(Math.max(2, Math.min(length, 18))).fill(0)
+    option[0] = kind
+    option[1] = length
+    if (option.length > 2) option[2] = kind === 148 ? 0 : pointer
+    if (kind === 68 && option.length > 3)
+      option[3] = dice.pick([0, 1, 3, 3, 2, 0xf0, dice.below(256)])
+    // An address to be prespecified: the director's, a virtual one, another's.
+    if (kind === 68 && option.length > 7)
+      option.splice(
+        4,
+        4,
+        ...dice.pick([
+          [10, 1, 0, 1],
+          [10, 1, 0, 100],
+          [10, 9, 9, 9],
+        ]),
+      )
+    options.push(...option)
+  }
+  options.length = Math.min(options.length, 40)
+  while (options.length % 4 !== 0) options.push(dice.chance(0.9) ? 0 : 1)
+  return options
+}
+
+/** An IPv4 packet with options, a multiple of 4 bytes of them. */
+export function withOptions(packet: Uint8Array, options: readonly number[]): Uint8Array {
   const longer = new Uint8Array(packet.length + options.length)
   longer.set(packet.subarray(0, 20))
   longer.set(options, 20)

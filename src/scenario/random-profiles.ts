@@ -38,6 +38,8 @@ export type Action =
   | 'icmp'
   | 'fragment'
   | 'malformed'
+  /** A packet with IPv4 options, sound or broken. */
+  | 'options'
 
 export type Weights<K extends string> = Readonly<Partial<Record<K, number>>>
 
@@ -54,6 +56,8 @@ export interface Profile {
   readonly thresholds: number
   readonly onePacket: number
   readonly schedulerFlags: number
+  /** Of persistent UDP services, that they go by Call-ID. */
+  readonly sip: number
   /** Of a tunnel other than IPIP. */
   readonly otherTunnels: number
   /** Destinations that weigh nothing. */
@@ -86,6 +90,7 @@ const ordinary: Omit<Profile, 'name' | 'summary'> = {
   thresholds: 0.1,
   onePacket: 0.1,
   schedulerFlags: 0.3,
+  sip: 0,
   otherTunnels: 0,
   weightless: 0.08,
   long: 0.05,
@@ -166,7 +171,8 @@ const everything = profile('all', 'everything at once', {
   protocols: { tcp: 5, udp: 3, sctp: 1, mark: 1.5 },
   otherTunnels: 0.2,
   settings: 2,
-  actions: { setting: 0.5, icmp: 1, fragment: 0.7, malformed: 0.7, invalid: 0.6 },
+  sip: 0.2,
+  actions: { setting: 0.5, icmp: 1, fragment: 0.7, malformed: 0.7, options: 0.5, invalid: 0.6 },
 })
 
 export const profiles: readonly Profile[] = [
@@ -256,7 +262,24 @@ export const profiles: readonly Profile[] = [
     actions: { fragment: 10 },
   }),
   profile('malformed', 'packets that are none, and strays', {
-    actions: { malformed: 10, stray: 8 },
+    actions: { malformed: 10, options: 4, stray: 8 },
+  }),
+  profile('options', 'IPv4 options', {
+    services: [1, 2],
+    destinations: [1, 2],
+    forwarding: { '-m': 3, '-g': 1, '-i': 1 },
+    settings: 1,
+    settingNames: ['snat_reroute', 'cache_bypass', 'nat_icmp_send'],
+    actions: { options: 14, open: 5, step: 5, wait: 3 },
+  }),
+  profile('sip', 'persistence by Call-ID', {
+    protocols: { udp: 5, mark: 1, tcp: 0.5 },
+    persistent: 0.95,
+    sip: 0.9,
+    services: [1, 2],
+    settings: 1,
+    settingNames: ['expire_nodest_conn', 'expire_quiescent_template', 'conn_reuse_mode'],
+    actions: { open: 12, 'edit-destination': 1.5, 'delete-destination': 1.5, list: 2 },
   }),
   profile('sctp', 'SCTP', {
     protocols: { sctp: 6, mark: 1 },

@@ -1,6 +1,16 @@
 import { SeededRandom } from '../port/random.js'
 import { hexOf } from './decode.js'
-import { Dice, encapsulate, fragments, icmpMessage, packetOf, spoil } from './random-packets.js'
+import {
+  Dice,
+  encapsulate,
+  fragments,
+  icmpMessage,
+  packetOf,
+  randomOptions,
+  sipPacket,
+  spoil,
+  withOptions,
+} from './random-packets.js'
 import {
   schedulerNames,
   type Action,
@@ -40,6 +50,8 @@ interface Service {
   port: number
   mark: number
   persistent: boolean
+  /** It goes by Call-ID. */
+  sip: boolean
   destinations: Destination[]
   /** Those that there were at any time: connections may still know them. */
   everyone: Destination[]
@@ -142,6 +154,9 @@ const sctpScripts: readonly (readonly Step[])[] = [
 ]
 const scripts = { tcp: tcpScripts, udp: udpScripts, sctp: sctpScripts }
 
+/** Call-IDs: two alike, one too long to be kept whole, and none. */
+const callIds = ['a84b4c76e66710', 'a84b4c76e6671', 'x@192.0.2.1', 'y'.repeat(64), undefined]
+
 const tcpFlags = ['S', 'SA', 'A', 'FA', 'F', 'R', 'RA', 'PA', 'SF', 'SR', 'FR', 'U', 'SFRPAU']
 const sctpChunks = [
   ...['INIT', 'INIT_ACK', 'COOKIE_ECHO', 'COOKIE_ACK', 'DATA', 'SACK', 'SHUTDOWN'],
@@ -153,26 +168,26 @@ const sctpChunks = [
  * `defence` for those that only take effect at the next run of the kernel's defence timer, once a second.
  */
 const settings: readonly { name: string; values: readonly number[]; defence?: true }[] = [
-  { name: 'am_droprate', values: [1, 2, 3, 10], defence: true },
+  { name: 'am_droprate', values: [1, 2, 3, 10, 0, -1], defence: true },
   { name: 'amemthresh', values: [0, 1024] },
-  { name: 'cache_bypass', values: [0, 1] },
-  { name: 'conn_reuse_mode', values: [0, 1, 2, 3] },
+  { name: 'cache_bypass', values: [0, 1, -1] },
+  { name: 'conn_reuse_mode', values: [0, 1, 2, 3, 4, -1] },
   { name: 'conntrack', values: [0] },
   { name: 'drop_entry', values: [0, 1] },
-  { name: 'drop_packet', values: [0, 1, 3], defence: true },
-  { name: 'expire_nodest_conn', values: [0, 1] },
+  { name: 'drop_packet', values: [0, 1, 3, 4, -1], defence: true },
+  { name: 'expire_nodest_conn', values: [0, 1, 2] },
   { name: 'expire_quiescent_template', values: [0, 1] },
   { name: 'ignore_tunneled', values: [0, 1] },
-  { name: 'nat_icmp_send', values: [0, 1] },
-  { name: 'pmtu_disc', values: [0, 1] },
+  { name: 'nat_icmp_send', values: [0, 1, 256] },
+  { name: 'pmtu_disc', values: [0, 1, -2147483648] },
   { name: 'run_estimation', values: [0, 1] },
   { name: 'schedule_icmp', values: [0, 1] },
   { name: 'secure_tcp', values: [0, 1, 2, 3], defence: true },
   { name: 'sloppy_sctp', values: [0, 1] },
   { name: 'sloppy_tcp', values: [0, 1] },
   { name: 'snat_reroute', values: [0, 1] },
-  { name: 'lblc_expiration', values: [0, 1, 60, 86400] },
-  { name: 'lblcr_expiration', values: [0, 1, 60, 600] },
+  { name: 'lblc_expiration', values: [0, 1, 60, 86400, -5] },
+  { name: 'lblcr_expiration', values: [0, 1, 60, 600, -5] },
 ]
 /** What lets the defence timer run at least once. */
 const DEFENCE_SECONDS = 2.5
@@ -271,6 +286,8 @@ class Generator {
         return this.fragment()
       case 'malformed':
         return this.malformed()
+      case 'options':
+        return this.withOptions()
     }
   }
 
@@ -330,6 +347,7 @@ class Generator {
       port: dice.pick(servicePorts),
       mark: kind === 'mark' ? dice.between(1, 3) : 0,
       persistent: dice.chance(profile.persistent),
+      sip: false,
       destinations: [],
       everyone: [],
     }
@@ -356,6 +374,8 @@ class Generator {
             ? ` -M ${dice.pick(['255.255.255.0', '255.255.255.255', '255.255.0.0', '255.255.255.128'])}`
             : ` -M ${dice.pick([64, 112, 128, 96])}`
     }
+    service.sip = service.persistent && service.kind !== 'sctp' && dice.chance(profile.sip)
+    if (service.sip) options += ' --pe sip'
     if ((service.kind === 'udp' || service.kind === 'mark') && dice.chance(profile.onePacket))
       options += ' -o'
     if ((scheduler === 'sh' || scheduler === 'mh') && dice.chance(profile.schedulerFlags))
@@ -547,6 +567,14 @@ class Generator {
     const there = endpoint(flow.virtual, flow.virtualPort)
     const here = endpoint(flow.client, flow.clientPort)
     const options = this.packetOptions(flow)
+    if (end === 'client' && flow.service.sip && flow.transport === 'udp' && dice.chance(0.85)) {
+      const { client, clientPort, virtual, virtualPort } = flow
+      return this.raw(
+        sipPacket(client, clientPort, virtual, virtualPort, dice.pick(callIds)),
+        'client',
+        flow.mark,
+      )
+    }
     if (end === 'client') {
       const mark = flow.mark ? ` mark=${flow.mark}` : ''
       this.lines.push(`${flow.transport} ${here} > ${there}${word(what)}${options}${mark}`)
@@ -719,6 +747,21 @@ class Generator {
     const flags = transport === 'tcp' ? dice.pick(['S', 'S', 'A']) : this.anything(transport)
     const whole = packetOf(transport, client, clientPort, virtual, virtualPort, flags, 12)
     this.raw(spoil(whole, dice), 'client', flow.mark)
+  }
+
+  private withOptions(): void {
+    const { dice } = this
+    const flow = this.recentFlow()
+    if (!flow || flow.service.family === 6) return
+    const { transport, client, clientPort, virtual, virtualPort, service, mark } = flow
+    const what = transport === 'tcp' ? dice.pick(['S', 'A', 'SA', 'PA']) : this.anything(transport)
+    const replier =
+      dice.chance(0.4) && service.everyone.length > 0 ? dice.pick(service.everyone) : undefined
+    const packet = replier
+      ? packetOf(transport, replier.address, replier.port || virtualPort, client, clientPort, what)
+      : packetOf(transport, client, clientPort, virtual, virtualPort, what)
+    if (dice.chance(0.1)) packet[8] = 1
+    this.raw(withOptions(packet, randomOptions(dice)), replier ? 'server' : 'client', mark)
   }
 
   private raw(packet: Uint8Array, side: Side, mark: number): void {
