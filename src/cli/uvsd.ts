@@ -10,6 +10,8 @@ import { Daemon } from '../daemon/daemon.js'
 import { checkPorts, parsePortSpec, type PortSpec } from '../daemon/port-spec.js'
 
 const DEFAULT_MAX_CONNECTIONS = 1 << 20
+/** More than a machine has cores for is of no use, and rings between all of them take memory. */
+const MAX_WORKERS = 64
 
 const help = `uvsd, the director daemon of the userspace virtual server
 
@@ -22,6 +24,9 @@ Usage: uvsd --port SPEC [--port SPEC…] [OPTION…]
   --sysctl KEY=VALUE       a setting, as net.ipv4.vs.expire_nodest_conn=1; more than one may be given
   --socket PATH            the API socket, for uvsadm (default $UVS_SOCKET or ${socketPath()})
   --connections N          room in the connection table, 1 to ${MAX_CONNECTIONS} (default ${DEFAULT_MAX_CONNECTIONS})
+  --workers N              data-plane threads (default 1); each needs a queue of every AF_XDP interface
+  --client-prefix BITS     clients that share so many bits of their IPv4 address are served by one worker,
+                           as persistence by network (ipvsadm -M) needs it (default 32)
   --help
 
 Runs in the foreground and says 'uvsd: ready' on stderr when it serves. SIGTERM and SIGINT end it: what has
@@ -35,6 +40,8 @@ interface Options {
   settings: Extract<Command, { op: 'set-setting' }>[]
   socket: string
   maxConnections: number
+  workers: number
+  clientPrefixLength: number
 }
 
 const say = (text: string): void => void process.stderr.write(`uvsd: ${text}\n`)
@@ -48,24 +55,31 @@ function parseOptions(args: string[]): Options | 'help' {
       sysctl: { type: 'string', multiple: true, default: [] },
       socket: { type: 'string' },
       connections: { type: 'string', default: String(DEFAULT_MAX_CONNECTIONS) },
+      workers: { type: 'string', default: '1' },
+      'client-prefix': { type: 'string', default: '32' },
       help: { type: 'boolean', short: 'h', default: false },
     },
   })
   if (values.help) return 'help'
   const ports = values.port.map(parsePortSpec)
-  checkPorts(ports)
-  const maxConnections = Number(values.connections)
-  if (!Number.isInteger(maxConnections) || maxConnections < 1 || maxConnections > MAX_CONNECTIONS)
-    throw new Error(
-      `--connections ${values.connections}: must be a number from 1 to ${MAX_CONNECTIONS}`,
-    )
+  const workers = readNumber('--workers', values.workers, 1, MAX_WORKERS)
+  checkPorts(ports, workers)
   return {
     ports,
     settings: values.sysctl.map(readSetting),
     socket: socketPath(values.socket),
-    maxConnections,
+    maxConnections: readNumber('--connections', values.connections, 1, MAX_CONNECTIONS),
+    workers,
+    clientPrefixLength: readNumber('--client-prefix', values['client-prefix'], 1, 32),
     ...(values.rules === undefined ? {} : { rulesFile: values.rules }),
   }
+}
+
+function readNumber(option: string, text: string, least: number, most: number): number {
+  const number = Number(text)
+  if (!Number.isInteger(number) || number < least || number > most)
+    throw new Error(`${option} ${text}: must be a number from ${least} to ${most}`)
+  return number
 }
 
 /** Reads `--sysctl`, so that a mistake ends uvsd before anything has been made. */

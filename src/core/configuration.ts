@@ -211,6 +211,10 @@ export class Configuration {
     return this.forgettable.splice(0)
   }
 
+  get hasForgettable(): boolean {
+    return this.forgettable.length > 0
+  }
+
   /** Forgets what the leader has found, unless it has been used again meanwhile. */
   forget(destinations: readonly Forgettable[]): void {
     for (const { slot, discards } of destinations) {

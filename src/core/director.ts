@@ -293,6 +293,11 @@ export class Director implements RelatedScheduler {
     return this.ownership!.ownerOf(network, available, inPort)
   }
 
+  /** Whether `takeForgettable` has something. */
+  get hasForgettable(): boolean {
+    return this.configuration.hasForgettable
+  }
+
   /** Removed destinations that nobody uses any more, since the last call: for `forget` of all directors of a crew. */
   takeForgettable(): Forgettable[] {
     return this.configuration.takeForgettable()

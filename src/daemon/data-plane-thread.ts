@@ -7,8 +7,9 @@ import { IpvsError } from '../core/commands.js'
 import { DataPlane } from '../core/data-plane.js'
 import { Director } from '../core/director.js'
 import { RouteTable } from '../core/route-table.js'
+import { Handover } from '../core/workers/handover.js'
 import { AfxdpPort } from '../drivers/afxdp.js'
-import { mapFrames, Waiter } from '../drivers/waiter.js'
+import { mapFrames, signal, Waiter } from '../drivers/waiter.js'
 import { MonotonicClock } from '../drivers/monotonic-clock.js'
 import { TapPort } from '../drivers/tap.js'
 import { TunPort } from '../drivers/tun.js'
@@ -32,11 +33,13 @@ const options = workerData as ThreadOptions
 const { channel } = options
 const say = (message: FromThread): void => channel.postMessage(message)
 
-const pool = new FramePool(
-  mapFrames(options.frameSize * options.frameCount),
-  options.frameSize,
-  options.frameCount,
-)
+const { crew, frameSize, frameCount } = options
+const pool = crew
+  ? new FramePool(crew.frames, frameSize, frameCount * crew.workers, {
+      index: crew.self,
+      of: crew.workers,
+    })
+  : new FramePool(mapFrames(frameSize * frameCount), frameSize, frameCount)
 const ports = options.ports.map(openPort)
 const MS_PER_DAY = 86_400_000
 const clock = new MonotonicClock(options.clockStartSeconds)
@@ -44,7 +47,7 @@ const routes = new RouteTable()
 const director = new Director({
   pool,
   neighbours: routes,
-  random: new SeededRandom(options.seed),
+  random: new SeededRandom(options.seed + (crew?.self ?? 0)),
   table: {
     region: options.connections,
     maxConnections: options.maxConnections,
@@ -56,7 +59,11 @@ const director = new Director({
   availableMemoryPages,
   millisecondsOfDay: () => Date.now() % MS_PER_DAY,
   noIpv6: 'the ports of uvsd carry no IPv6 yet',
+  ...(crew && { crew }),
 })
+const handover =
+  crew &&
+  new Handover(crew.rings, crew.self, crew.workers, pool, (one) => signal(crew.wakeUps[one]!))
 const dataPlane = new DataPlane({
   pool,
   ports,
@@ -67,6 +74,8 @@ const dataPlane = new DataPlane({
     port: options.kernelPath.port,
     ...(options.kernelPath.mac ? { mac: parseMac(options.kernelPath.mac)! } : {}),
   },
+  interfacePort: options.interfacePort,
+  ...(handover && { handover }),
 })
 const attention = new Int32Array(options.attention)
 const waiter = new Waiter([options.wakeUp, ...ports.flatMap((port) => port.descriptors)])
@@ -89,9 +98,10 @@ function run(): void {
     if (Atomics.load(attention, 0) !== 0) readMessages()
     const received = dataPlane.round()
     if (routes.hasWanted) say({ kind: 'wanted', neighbours: routes.takeWanted() })
+    if (director.hasForgettable)
+      say({ kind: 'forgettable', destinations: director.takeForgettable() })
     if (received > 0) continue
-    if (!stopping && Atomics.load(attention, 0) === 0)
-      waiter.wait(dataPlane.busy ? BUSY_MS : idleMs())
+    if (!stopping && Atomics.load(attention, 0) === 0) sleep(dataPlane.busy ? BUSY_MS : idleMs())
   }
   drain()
   for (const port of ports) port.close()
@@ -99,15 +109,29 @@ function run(): void {
   channel.close()
 }
 
+/** Waits for packets, messages, and what other workers hand over. */
+function sleep(milliseconds: number): void {
+  if (handover === undefined) {
+    waiter.wait(milliseconds)
+    return
+  }
+  if (handover.maySleep() && waiter.wait(milliseconds) > 0) waiter.clear(options.wakeUp)
+  handover.awake()
+}
+
 function idleMs(): number {
   return Math.min(IDLE_MS, (director.jiffiesToNextTimer() * 1000) / JIFFIES_PER_SECOND)
 }
 
-/** What was received is still carried through; nothing new is steered here by now. */
+/** What was received is still carried through, also by other workers; nothing new is steered here by now. */
 function drain(): void {
+  const ending = new Int32Array(crew?.ending ?? new SharedArrayBuffer(4))
   for (let i = 0; i < DRAIN_ROUNDS; i++) {
     if (dataPlane.round() > 0) continue
-    if (!ports.some((port) => port.transmitting)) return
+    if (!ports.some((port) => port.transmitting)) {
+      Atomics.store(ending, crew?.self ?? 0, 1)
+      if (ending.every((_, worker) => Atomics.load(ending, worker) !== 0)) return
+    }
     waiter.wait(BUSY_MS)
   }
 }
@@ -153,6 +177,8 @@ function handle(message: ToThread): void {
     }
     case 'kernel-mac':
       return dataPlane.setKernelMac(parseMac(message.mac)!)
+    case 'forget':
+      return director.forget(message.destinations)
     case 'stop':
       stopping = true
   }
@@ -171,7 +197,7 @@ function openPort(plan: PortPlan): PacketPort {
         pool,
       })
     case 'tun':
-      return new TunPort({ name: plan.interface, pool })
+      return new TunPort({ name: plan.interface, pool, multiQueue: plan.multiQueue })
     case 'tap':
       return new TapPort({
         name: plan.interface,

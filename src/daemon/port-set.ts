@@ -20,10 +20,11 @@ import type { OpenedPort, PortPlan, ThreadOptions } from './thread-messages.js'
  * need programmed. One implementation a driver; the daemon treats them alike.
  */
 export interface PortSet {
-  readonly plans: PortPlan[]
+  /** By worker: its ports. All workers have the same first ones. */
+  readonly plans: readonly PortPlan[][]
   readonly kernelPath: ThreadOptions['kernelPath']
-  /** The thread has opened the ports. */
-  opened(ports: readonly OpenedPort[]): void
+  /** The threads have opened the ports. */
+  opened(ports: readonly (readonly OpenedPort[])[]): void
   /** Which interfaces each port reaches, for the route table. */
   reach(): PortInterfaces[]
   /** Leads what belongs to the director to the ports, and nothing else. */
@@ -42,9 +43,10 @@ export interface PortSet {
   close(): void
 }
 
-/** Works out the kernel side of the ports; for AF_XDP, attaches the programs. */
+/** Works out the kernel side of the ports for so many workers; for AF_XDP, attaches the programs. */
 export function openPortSet(
   specs: readonly PortSpec[],
+  workers: number,
   interfaces: readonly Interface[],
   warn: (text: string) => void,
 ): PortSet {
@@ -53,11 +55,12 @@ export function openPortSet(
     case 'afxdp':
       return new AfxdpPorts(
         specs.filter((spec) => spec.driver === 'afxdp'),
+        workers,
         interfaces,
         warn,
       )
     case 'tun':
-      return new TunPorts(first!.interface)
+      return new TunPorts(first!.interface, workers)
     case 'tap':
       return new TapPorts(first!, interfaces)
   }
@@ -74,20 +77,21 @@ const NO_MAC = '00:00:00:00:00:00'
  * packets, and those whose way leads elsewhere, go back to the kernel's stack.
  */
 class AfxdpPorts implements PortSet {
-  readonly plans: PortPlan[]
+  readonly plans: PortPlan[][]
   readonly kernelPath: { port: number }
   private readonly device: string
   private deviceIndex = 0
   private readonly steering: XdpSteering
-  private readonly interfaces: { interfaceIndex: number; name: string; ports: number[] }[]
+  private readonly interfaces: { interfaceIndex: number; name: string }[]
 
   constructor(
     specs: readonly (PortSpec & { driver: 'afxdp' })[],
+    workers: number,
     interfaces: readonly Interface[],
     warn: (text: string) => void,
   ) {
-    this.plans = []
     this.interfaces = []
+    const queuesOf: PortPlan[][] = []
     const wanted = specs.map((spec) => {
       const found = find(interfaces, spec.interface)
       if (!found.up)
@@ -95,41 +99,51 @@ class AfxdpPorts implements PortSet {
       if (found.mac === undefined || found.mac === NO_MAC)
         throw new Error(`${found.name} has no Ethernet address: AF_XDP ports need Ethernet`)
       const queues = interfaceQueues(found.name)
-      const ports: number[] = []
-      for (let queue = 0; queue < queues; queue++) {
-        ports.push(this.plans.length)
-        this.plans.push({
-          driver: 'afxdp',
+      if (queues < workers)
+        throw new Error(
+          `${found.name} has ${queues} queue${queues === 1 ? '' : 's'}, and each of ${workers} workers needs one: ethtool -L ${found.name} combined ${workers}, or --workers ${queues}`,
+        )
+      const { mac } = found
+      queuesOf.push(
+        Array.from({ length: queues }, (_, queue) => ({
+          driver: 'afxdp' as const,
           interface: found.name,
           interfaceIndex: found.interfaceIndex,
-          mac: found.mac,
+          mac,
           mtu: found.mtu,
           queue,
           copy: false,
-        })
-      }
-      this.interfaces.push({ interfaceIndex: found.interfaceIndex, name: found.name, ports })
+        })),
+      )
+      this.interfaces.push({ interfaceIndex: found.interfaceIndex, name: found.name })
       return { ...found, mac: parseMac(found.mac)!, mode: spec.mode, queues }
     })
     this.device = `uvs-${specs[0]!.interface}`.slice(0, MAX_NAME_LENGTH)
-    this.kernelPath = { port: this.plans.length }
-    this.plans.push({ driver: 'tun', interface: this.device })
+    this.kernelPath = { port: queuesOf.length }
+    // Each worker has a queue of every interface, its own into the kernel, and what queues are left.
+    this.plans = Array.from({ length: workers }, (_, worker) => [
+      ...queuesOf.map((queues) => queues[worker]!),
+      { driver: 'tun', interface: this.device, multiQueue: workers > 1 },
+      ...queuesOf.flatMap((queues) =>
+        queues.filter((_, queue) => queue >= workers && queue % workers === worker),
+      ),
+    ])
     this.steering = new XdpSteering(wanted, warn)
     // The sockets share one UMEM, and with it the mode of the first.
     const copy = wanted.some((one) => this.steering.modeOf(one.interfaceIndex) === 'generic')
-    for (const plan of this.plans) if (plan.driver === 'afxdp') plan.copy = copy
+    for (const plan of this.plans.flat()) if (plan.driver === 'afxdp') plan.copy = copy
   }
 
-  opened(ports: readonly OpenedPort[]): void {
-    for (const { interfaceIndex, socket } of ports)
+  opened(ports: readonly (readonly OpenedPort[])[]): void {
+    for (const { interfaceIndex, socket } of ports.flat())
       if (socket) this.steering.addSocket(interfaceIndex, socket.queue, socket.descriptor)
-    this.deviceIndex = ports[this.kernelPath.port]!.interfaceIndex
+    this.deviceIndex = ports[0]![this.kernelPath.port]!.interfaceIndex
   }
 
   reach(): PortInterfaces[] {
-    // Whatever queue a packet came in by, all leave by the interface's first.
-    return this.interfaces.map(({ interfaceIndex, ports }) => ({
-      port: ports[0]!,
+    // Whatever queue a packet came in by, all leave by the first that its worker has of the interface.
+    return this.interfaces.map(({ interfaceIndex }, port) => ({
+      port,
       linkLayer: LinkLayer.ethernet,
       interfaces: [interfaceIndex],
     }))
@@ -144,7 +158,7 @@ class AfxdpPorts implements PortSet {
   }
 
   follow(interfaces: readonly Interface[]): undefined {
-    for (const plan of this.plans)
+    for (const plan of this.plans[0]!)
       if (plan.driver === 'afxdp') {
         const { mac } = stillThere(interfaces, plan.interface, plan.interfaceIndex)
         if (mac !== plan.mac)
@@ -167,16 +181,21 @@ class AfxdpPorts implements PortSet {
 
 /** One TUN device that policy rules lead into, and out of which the kernel routes. */
 class TunPorts implements PortSet {
-  readonly plans: PortPlan[]
+  readonly plans: PortPlan[][]
   readonly kernelPath = { port: 0 }
   private deviceIndex = 0
 
-  constructor(private readonly device: string) {
-    this.plans = [{ driver: 'tun', interface: device }]
+  constructor(
+    private readonly device: string,
+    workers: number,
+  ) {
+    this.plans = Array.from({ length: workers }, () => [
+      { driver: 'tun', interface: device, multiQueue: workers > 1 },
+    ])
   }
 
-  opened([port]: readonly OpenedPort[]): void {
-    this.deviceIndex = port!.interfaceIndex
+  opened([ports]: readonly (readonly OpenedPort[])[]): void {
+    this.deviceIndex = ports![0]!.interfaceIndex
   }
 
   reach(): PortInterfaces[] {
@@ -206,7 +225,7 @@ class TunPorts implements PortSet {
 
 /** A station of its own on a bridge. It answers ARP for the virtual addresses itself. */
 class TapPorts implements PortSet {
-  readonly plans: PortPlan[]
+  readonly plans: PortPlan[][]
   readonly kernelPath: { port: number; mac: string }
   private readonly bridgeIndex: number
   private deviceIndex = 0
@@ -222,13 +241,13 @@ class TapPorts implements PortSet {
       throw new Error(`${bridge.name} is no bridge: it has no Ethernet address`)
     this.bridgeIndex = bridge.interfaceIndex
     this.plans = [
-      { driver: 'tap', interface: spec.interface, ...(spec.mac ? { mac: spec.mac } : {}) },
+      [{ driver: 'tap', interface: spec.interface, ...(spec.mac ? { mac: spec.mac } : {}) }],
     ]
     this.kernelPath = { port: 0, mac: bridge.mac }
   }
 
-  opened([port]: readonly OpenedPort[]): void {
-    this.deviceIndex = port!.interfaceIndex
+  opened([ports]: readonly (readonly OpenedPort[])[]): void {
+    this.deviceIndex = ports![0]!.interfaceIndex
   }
 
   reach(): PortInterfaces[] {

@@ -64,7 +64,7 @@ export function parsePortSpec(text: string): PortSpec {
 }
 
 /** The ports of one daemon together: what cannot work side by side is refused. */
-export function checkPorts(specs: readonly PortSpec[]): void {
+export function checkPorts(specs: readonly PortSpec[], workers = 1): void {
   if (specs.length === 0)
     throw new Error('no port: give at least one, as --port afxdp:eth0 or --port tun:uvs0')
   const seen = new Set<string>()
@@ -81,6 +81,8 @@ export function checkPorts(specs: readonly PortSpec[]): void {
     throw new Error('--port: one TUN device serves all interfaces; give tun: once')
   if (drivers.has('tap') && specs.length > 1)
     throw new Error('--port: one TAP station a daemon; give tap: once')
+  if (drivers.has('tap') && workers > 1)
+    throw new Error(`--workers ${workers}: a TAP port has one worker`)
 }
 
 function checkName(name: string, fail: (why: string) => never): void {

@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads'
 import type { Command, Reply } from '../core/commands.js'
+import type { Forgettable } from '../core/configuration.js'
 import type { RouteUpdate } from '../core/route-table.js'
 import type { PortCounters } from '../port/packet-port.js'
 
@@ -12,6 +13,8 @@ export type ToThread =
   | { kind: 'own-addresses'; addresses: string[] }
   /** The Ethernet address behind the kernel path has changed. */
   | { kind: 'kernel-mac'; mac: string }
+  /** Destinations that no worker uses any more. */
+  | { kind: 'forget'; destinations: Forgettable[] }
   /** Finish what has been received, transmit it, close the ports, end. */
   | { kind: 'stop' }
 
@@ -22,6 +25,8 @@ export type FromThread =
   | { kind: 'refused'; id: number; code: string; message: string }
   /** Neighbours that packets wait for. */
   | { kind: 'wanted'; neighbours: { interfaceIndex: number; address: string }[] }
+  /** For all workers, itself included. */
+  | { kind: 'forgettable'; destinations: Forgettable[] }
   | { kind: 'stopped' }
 
 export interface OpenedPort {
@@ -51,14 +56,42 @@ export type PortPlan =
       /** Forbids zero-copy mode, which generic XDP does not go with. */
       copy: boolean
     }
-  | { driver: 'tun'; interface: string }
+  | {
+      driver: 'tun'
+      interface: string
+      /** One queue of several, each a worker's. */
+      multiQueue: boolean
+    }
   | { driver: 'tap'; interface: string; mac?: string }
+
+/** What one of several workers shares with the others. */
+export interface CrewPlan {
+  /** From 0. */
+  self: number
+  workers: number
+  clientPrefixLength: number
+  /** Of CommonState. */
+  common: SharedArrayBuffer
+  /** Of Handover. */
+  rings: SharedArrayBuffer
+  /** The frames of all. */
+  frames: SharedArrayBuffer
+  /** By worker: the eventfd that wakes it. */
+  wakeUps: number[]
+  /** By worker: not 0 when it has nothing to do any more and ends when all have. */
+  ending: SharedArrayBuffer
+}
 
 export interface ThreadOptions {
   ports: PortPlan[]
+  /** By port: the first one of its interface. */
+  interfacePort: number[]
+  /** Absent where it is the only worker. */
+  crew?: CrewPlan
   /** Which port leads into the kernel's stack; with TAP, by the Ethernet address of its bridge. */
   kernelPath: { port: number; mac?: string }
   frameSize: number
+  /** Of this worker. */
   frameCount: number
   maxConnections: number
   connections: SharedArrayBuffer

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads'
 import { IpvsError, type Command, type Reply } from '../core/commands.js'
 import type { RouteUpdate } from '../core/route-table.js'
+import type { Forgettable } from '../core/configuration.js'
 import { WakeUp } from '../drivers/waiter.js'
 import type {
   FromThread,
@@ -14,6 +15,8 @@ import type {
 type ThreadEvents = {
   /** Packets wait for these neighbours. */
   wanted: (neighbours: { interfaceIndex: number; address: string }[]) => void
+  /** Destinations that no worker uses any more. */
+  forgettable?: (destinations: Forgettable[]) => void
   /** The thread has ended by an error: the daemon cannot go on. */
   failed: (error: Error) => void
 }
@@ -46,6 +49,9 @@ export class DataPlaneThread {
           break
         case 'wanted':
           events.wanted(message.neighbours)
+          break
+        case 'forgettable':
+          events.forgettable?.(message.destinations)
       }
     })
     worker.on('error', (error) => {
@@ -57,13 +63,17 @@ export class DataPlaneThread {
     worker.on('exit', () => this.end(new Error('the data-plane thread has ended')))
   }
 
-  /** Starts the thread and waits until its ports are open. Fails with the error that opening a port failed with. */
+  /**
+   * Starts the thread and waits until its ports are open. Fails with the error that opening a port failed with.
+   *
+   * @param wakeUp the thread's own, which is closed when the thread ends
+   */
   static async start(
     options: Omit<ThreadOptions, 'channel' | 'attention' | 'wakeUp'>,
     events: ThreadEvents,
+    wakeUp = new WakeUp(),
   ): Promise<DataPlaneThread> {
     const { port1, port2 } = new MessageChannel()
-    const wakeUp = new WakeUp()
     const workerData: ThreadOptions = {
       ...options,
       channel: port2,
@@ -108,6 +118,10 @@ export class DataPlaneThread {
 
   setOwnAddresses(addresses: string[]): void {
     this.post({ kind: 'own-addresses', addresses })
+  }
+
+  forget(destinations: Forgettable[]): void {
+    this.post({ kind: 'forget', destinations })
   }
 
   setKernelMac(mac: string): void {

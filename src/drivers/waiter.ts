@@ -5,6 +5,32 @@ export function mapFrames(bytes: number): ArrayBuffer {
   return native().mapMemory(bytes)
 }
 
+const WASM_PAGE_BYTES = 65536
+
+/**
+ * The same for several threads: memory that they can be given, which only WebAssembly's is that begins at a page.
+ *
+ * @returns at least so many bytes
+ */
+export function mapSharedFrames(bytes: number): SharedArrayBuffer {
+  const pages = Math.ceil(bytes / WASM_PAGE_BYTES)
+  return new webAssembly.Memory({ initial: pages, maximum: pages, shared: true }).buffer
+}
+
+/** What is needed of it, as TypeScript knows it only with the library of browsers. */
+const { WebAssembly: webAssembly } = globalThis as unknown as {
+  WebAssembly: {
+    Memory: new (size: { initial: number; maximum: number; shared: true }) => {
+      buffer: SharedArrayBuffer
+    }
+  }
+}
+
+/** Makes an eventfd readable, and so ends the sleep of who waits for it. Allocates nothing. */
+export function signal(descriptor: number): void {
+  native().signalEvent(descriptor)
+}
+
 /** Sleeps until one of several descriptors can be read, or a time has passed. */
 export class Waiter {
   private readonly native: Native = native()
