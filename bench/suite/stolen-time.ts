@@ -32,23 +32,39 @@ export interface Taken {
   readonly waitedShare: number
 }
 
-/** Nanoseconds that this process's first thread has waited for a processor; 0 from a kernel that does not count. */
-function waitedNs(): number {
+/** Nanoseconds that this process's first thread has run, and has waited to; 0 from a kernel that does not count. */
+function schedulingNs(): { ran: number; waited: number } {
   try {
-    return Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1])
+    const [ran, waited] = readFileSync('/proc/self/schedstat', 'utf8').split(' ').map(Number)
+    return { ran: ran!, waited: waited! }
   } catch {
-    return 0
+    return { ran: 0, waited: 0 }
   }
+}
+
+/**
+ * Share of a trial that the thread waited for a processor. A thread that sleeps most of the time, while others
+ * work for it, is not kept from anything: 0.
+ */
+export function waitedShare(ranMs: number, waitedMs: number, durationMs: number): number {
+  return ranMs + waitedMs < 0.8 * durationMs ? 0 : Math.min(1, waitedMs / durationMs)
 }
 
 /** Begins to watch; the function that it returns says what was taken until then. */
 export function watchTaken(): () => Taken {
-  const read = (): CpuTime => parseCpuTime(readFileSync('/proc/stat', 'utf8'))
-  const cpu = read()
-  const waited = waitedNs()
+  const readCpu = (): CpuTime => parseCpuTime(readFileSync('/proc/stat', 'utf8'))
+  const cpu = readCpu()
+  const start = schedulingNs()
   const startMs = performance.now()
-  return () => ({
-    stolenShare: stolenShare(cpu, read()),
-    waitedShare: Math.min(1, (waitedNs() - waited) / 1e6 / (performance.now() - startMs)),
-  })
+  return () => {
+    const { ran, waited } = schedulingNs()
+    return {
+      stolenShare: stolenShare(cpu, readCpu()),
+      waitedShare: waitedShare(
+        (ran - start.ran) / 1e6,
+        (waited - start.waited) / 1e6,
+        performance.now() - startMs,
+      ),
+    }
+  }
 }

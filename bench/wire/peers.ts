@@ -60,7 +60,7 @@ function uvs(name: string, options: { role: string; ports: string[]; method: '-m
  * Lets the kernel forward on the directors' processor, by receive packet steering: the tester's does nothing but
  * hand over the frames, as it does for the others. Otherwise who sends a frame also forwards it.
  */
-async function steerToDirectorCpu({ namespace }: Director): Promise<void> {
+export async function steerToDirectorCpu({ namespace }: Director): Promise<void> {
   const mask = (1 << DIRECTOR_CPU).toString(16)
   await namespace.run('sh', '-c', `echo ${mask} > /sys/class/net/eth0/queues/rx-0/rps_cpus`)
 }

@@ -47,6 +47,7 @@ const Generator = {
   gap: 24,
   /** ns: nothing is sent from then on. */
   end: 32,
+  /** Frames, counted from the first flow's number. */
   sent: 40,
   flowMask: 48,
   interface: 56,
@@ -79,6 +80,8 @@ export interface Load {
   packetsPerSecond: number
   /** A power of two. */
   flows: number
+  /** Number of the first that is sent; 0 if absent. */
+  firstFlow?: number
   startNs: bigint
   endNs: bigint
 }
@@ -90,6 +93,7 @@ export class FrameGenerator {
     generatorProgram(this.memory.descriptor),
   )
   private template: FrameTemplate | undefined
+  private firstFlow = 0
 
   prepare(load: Load): void {
     const { flows, packetsPerSecond, template } = load
@@ -104,6 +108,7 @@ export class FrameGenerator {
     set(Generator.gap, BigInt(Math.round(fractions / CATCH_UP)))
     set(Generator.ahead, BigInt(Math.round((fractions / CATCH_UP) * BURST)))
     set(Generator.end, load.endNs)
+    set(Generator.sent, BigInt(load.firstFlow ?? 0))
     set(Generator.flowMask, BigInt(flows - 1))
     set(Generator.interface, BigInt(load.interfaceIndex))
     set(Generator.ipSum, BigInt(template.ipSum))
@@ -111,6 +116,7 @@ export class FrameGenerator {
     bytes.set(template.bytes.subarray(0, LEAST_BYTES), Generator.headers)
     this.memory.set(KEY, bytes)
     this.template = template
+    this.firstFlow = load.firstFlow ?? 0
   }
 
   /** Lets the program look at its clock so many times, which takes 50 ns each, and send what is due. */
@@ -126,7 +132,8 @@ export class FrameGenerator {
 
   /** Frames since it was prepared. */
   get sent(): number {
-    return Number(viewOf(this.memory.get(KEY)!).getBigUint64(Generator.sent, true))
+    const last = Number(viewOf(this.memory.get(KEY)!).getBigUint64(Generator.sent, true))
+    return last - this.firstFlow
   }
 
   close(): void {

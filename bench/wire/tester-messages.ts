@@ -18,6 +18,8 @@ export interface TrialOrder {
   readonly packetsPerSecond: number
   readonly frameBytes: number
   readonly flows: number
+  /** Number of the first of them, 0 if absent: for those that nobody has seen yet. */
+  readonly firstFlow?: number
   readonly durationMs: number
 }
 

@@ -73,12 +73,13 @@ async function trial(order: TrialOrder): Promise<TrialResult> {
   receiver.start(mark)
   const startNs = readMonotonic()
   const endNs = startNs + BigInt(Math.round(order.durationMs * 1e6))
-  const { packetsPerSecond, flows } = order
+  const { packetsPerSecond, flows, firstFlow } = order
   generator.prepare({
     template,
     interfaceIndex: transmitIndex,
     packetsPerSecond,
     flows,
+    ...(firstFlow === undefined ? {} : { firstFlow }),
     startNs,
     endNs,
   })

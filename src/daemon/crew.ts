@@ -17,8 +17,8 @@ const FRAME_SIZE = 2048
 /** Frames of a worker, 32 MiB of them, unless its AF_XDP rings take more. */
 const MIN_FRAME_COUNT = 16384
 
-/** Services and destinations that there is room for: 8 MiB of counters, touched as they come. */
-const COUNTER_SLOTS = 65536
+/** Services and destinations that there is room for: 32 MiB of counters, touched as they come. */
+const COUNTER_SLOTS = 1 << 18
 
 export interface CrewOptions {
   workers: number

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { parseResult } from '../../bench/suite/result.js'
 import { pairedRatios, quantile, seriesOf, spreadOf } from '../../bench/suite/statistics.js'
-import { parseCpuTime, stolenShare } from '../../bench/suite/stolen-time.js'
+import { parseCpuTime, stolenShare, waitedShare } from '../../bench/suite/stolen-time.js'
 import { shortNumber, withUnit } from '../../bench/suite/units.js'
 import { exampleRun, LATENCY, partOf, PEER, UVS, type Measured } from './example.js'
 
@@ -88,6 +88,12 @@ t.test('the share of stolen time is of all CPUs’ time between two readings', a
   t.same(after, { total: 1200, stolen: 65 })
   t.equal(stolenShare(before, after), 30 / 200)
   t.equal(stolenShare(before, before), 0)
+})
+
+t.test('waiting for a processor counts for a thread that wants one all the time', async (t) => {
+  t.equal(waitedShare(80, 20, 100), 0.2)
+  t.equal(waitedShare(1, 20, 100), 0)
+  t.equal(waitedShare(0, 120, 100), 1)
 })
 
 t.test('a result survives being written and read', async (t) => {
