@@ -1,7 +1,7 @@
 /** What `uvs bench schedulers` can be told. */
 import { existsSync } from 'node:fs'
 import type { PartOption, PartOptions } from '../suite/measurement.js'
-import { parseCandidates, type Candidate } from './candidates.js'
+import { kindOf, parseCandidates, type Candidate } from './candidates.js'
 import { readLoad } from './file-load.js'
 import type { Load, Party } from './load.js'
 import { defaultSynthetic, SyntheticLoad, type SyntheticOptions } from './synthetic-load.js'
@@ -166,7 +166,7 @@ export function trialsOf(wanted: Wanted, quick: boolean): Trial[] {
   const trials: Trial[] = [
     { name, load: new SyntheticLoad(dice), weights, onlyBySite: false, party: 'client' },
   ]
-  if (wanted.isDefault) {
+  if (wanted.isDefault && wanted.candidates.some((each) => kindOf(each).goesBySite)) {
     const load = new SyntheticLoad({ ...dice, sites: DEFAULT_SITES })
     trials.push({ name: `${DEFAULT_SITES} sites`, load, weights, onlyBySite: true, party: 'site' })
   }

@@ -1,16 +1,12 @@
-/** Where the words of the 64-bit state are, the lower before the upper. */
-const V0 = 0
-const V1 = 2
-const V2 = 4
-const V3 = 6
-
-/** "somepseudorandomlygeneratedbytes" */
+/** "somepseudorandomlygeneratedbytes": the words of the 64-bit state, the lower before the upper. */
 const START = [
   0x70736575, 0x736f6d65, 0x6e646f6d, 0x646f7261, 0x6e657261, 0x6c796765, 0x79746573, 0x74656462,
 ]
 
 /** A message of one 32-bit word has four bytes, which stands in the upper bits of its last block. */
 const LENGTH = 4 << 24
+/** One for the block, three to finish. */
+const ROUNDS = 4
 
 /**
  * The kernel's hsiphash of one 32-bit word as 64-bit machines have it: SipHash with one round a block and three
@@ -19,7 +15,6 @@ const LENGTH = 4 << 24
  */
 export class Hsiphash {
   private readonly start: Int32Array
-  private readonly state = new Int32Array(8)
 
   /** @param key two numbers of 64 bits, the lower halves first: four words */
   constructor(key: readonly [number, number, number, number]) {
@@ -28,61 +23,72 @@ export class Hsiphash {
 
   /** @returns 32 bits, unsigned */
   hash(word: number): number {
-    const v = this.state
-    v.set(this.start)
-    v[V3]! ^= word
-    v[V3 + 1]! ^= LENGTH
-    round(v)
-    v[V0]! ^= word
-    v[V0 + 1]! ^= LENGTH
-    v[V2]! ^= 0xff
-    round(v)
-    round(v)
-    round(v)
-    return (v[V0]! ^ v[V1]! ^ v[V2]! ^ v[V3]!) >>> 0
+    return this.signed(word) >>> 0
+  }
+
+  /** The hash modulo a number below 2^31: a small integer, which is no allocation wherever it is passed. */
+  hashModulo(word: number, modulus: number): number {
+    return ((this.signed(word) >>> 0) % modulus) | 0
+  }
+
+  /** The four numbers of the state are two words each, all in variables: this is on the way of every decision. */
+  private signed(word: number): number {
+    const { start } = this
+    let low0 = start[0]!
+    let high0 = start[1]!
+    let low1 = start[2]!
+    let high1 = start[3]!
+    let low2 = start[4]!
+    let high2 = start[5]!
+    let low3 = start[6]! ^ word
+    let high3 = start[7]! ^ LENGTH
+    let low: number
+    for (let round = 0; round < ROUNDS; round++) {
+      if (round === 1) {
+        low0 ^= word
+        high0 ^= LENGTH
+        low2 ^= 0xff
+      }
+      // 0 += 1; 1 <<<= 13; 1 ^= 0; 0 <<<= 32
+      low = (low0 + low1) | 0
+      high0 = (high0 + high1 + carry(low0, low1, low)) | 0
+      low0 = low
+      low = (low1 << 13) | (high1 >>> 19)
+      high1 = ((high1 << 13) | (low1 >>> 19)) ^ high0
+      low1 = low ^ low0
+      low = low0
+      low0 = high0
+      high0 = low
+      // 2 += 3; 3 <<<= 16; 3 ^= 2
+      low = (low2 + low3) | 0
+      high2 = (high2 + high3 + carry(low2, low3, low)) | 0
+      low2 = low
+      low = (low3 << 16) | (high3 >>> 16)
+      high3 = ((high3 << 16) | (low3 >>> 16)) ^ high2
+      low3 = low ^ low2
+      // 0 += 3; 3 <<<= 21; 3 ^= 0
+      low = (low0 + low3) | 0
+      high0 = (high0 + high3 + carry(low0, low3, low)) | 0
+      low0 = low
+      low = (low3 << 21) | (high3 >>> 11)
+      high3 = ((high3 << 21) | (low3 >>> 11)) ^ high0
+      low3 = low ^ low0
+      // 2 += 1; 1 <<<= 17; 1 ^= 2; 2 <<<= 32
+      low = (low2 + low1) | 0
+      high2 = (high2 + high1 + carry(low2, low1, low)) | 0
+      low2 = low
+      low = (low1 << 17) | (high1 >>> 15)
+      high1 = ((high1 << 17) | (low1 >>> 15)) ^ high2
+      low1 = low ^ low2
+      low = low2
+      low2 = high2
+      high2 = low
+    }
+    return low0 ^ low1 ^ low2 ^ low3
   }
 }
 
-function round(v: Int32Array): void {
-  add(v, V0, V1)
-  rotate(v, V1, 13)
-  xor(v, V1, V0)
-  swap(v, V0)
-  add(v, V2, V3)
-  rotate(v, V3, 16)
-  xor(v, V3, V2)
-  add(v, V0, V3)
-  rotate(v, V3, 21)
-  xor(v, V3, V0)
-  add(v, V2, V1)
-  rotate(v, V1, 17)
-  xor(v, V1, V2)
-  swap(v, V2)
-}
-
-function add(v: Int32Array, to: number, from: number): void {
-  const low = (v[to]! + v[from]!) | 0
-  const carry = low >>> 0 < v[from]! >>> 0 ? 1 : 0
-  v[to] = low
-  v[to + 1] = (v[to + 1]! + v[from + 1]! + carry) | 0
-}
-
-/** To the left, by 1 to 31 bits. */
-function rotate(v: Int32Array, at: number, bits: number): void {
-  const low = v[at]!
-  const high = v[at + 1]!
-  v[at] = (low << bits) | (high >>> (32 - bits))
-  v[at + 1] = (high << bits) | (low >>> (32 - bits))
-}
-
-/** A rotation by 32 bits. */
-function swap(v: Int32Array, at: number): void {
-  const low = v[at]!
-  v[at] = v[at + 1]!
-  v[at + 1] = low
-}
-
-function xor(v: Int32Array, to: number, from: number): void {
-  v[to]! ^= v[from]!
-  v[to + 1]! ^= v[from + 1]!
+/** Out of two lower words and their sum: 1 or 0, without a branch, which nothing could predict. */
+function carry(one: number, other: number, sum: number): number {
+  return ((one & other) | ((one | other) & ~sum)) >>> 31
 }

@@ -55,13 +55,13 @@ class MaglevHashing implements Scheduler {
     const { schedulerFlags } = this.service
     const portBe = (schedulerFlags & HashFlag.port) !== 0 ? packet.sourcePortBe : 0
     const client = hashed(packet.sourceBe, portBe)
-    const place = firstHash.hash(client) % TABLE_SIZE
+    const place = firstHash.hashModulo(client, TABLE_SIZE)
     const destination = table[place]
     if (!destination || isUsable(destination)) return destination
     if ((schedulerFlags & HashFlag.fallback) === 0) return undefined
     for (let i = 0; i < TABLE_SIZE; i++) {
       const offset = (i + place) % TABLE_SIZE
-      const other = table[firstHash.hash((client + offset) | 0) % TABLE_SIZE]!
+      const other = table[firstHash.hashModulo((client + offset) | 0, TABLE_SIZE)]!
       if (isUsable(other)) return other
     }
     return undefined
@@ -94,15 +94,23 @@ class MaglevHashing implements Scheduler {
     for (let count = 0; ;)
       for (const walk of walks)
         for (let i = 0; i < walk.turn; i++) {
-          while (taken[walk.place] === 1) walk.place = (walk.place + walk.step) % TABLE_SIZE
-          taken[walk.place] = 1
-          this.put(walk.place, walk.destination)
+          const { step } = walk
+          let { place } = walk
+          // Steps are less than the table, so that one subtraction is the remainder.
+          while (taken[place] === 1) {
+            place += step
+            if (place >= TABLE_SIZE) place -= TABLE_SIZE
+          }
+          walk.place = place
+          taken[place] = 1
+          this.put(place, walk.destination)
           if (++count === TABLE_SIZE) return true
         }
   }
 
   private put(place: number, destination: Destination | undefined): void {
     const before = this.table[place]
+    if (before === destination) return
     if (before) before.remembered--
     if (destination) destination.remembered++
     this.table[place] = destination
@@ -121,8 +129,8 @@ function walksOf(destinations: readonly Destination[]): Walk[] {
       const self = hashed(destination.addressBe, destination.portBe)
       return {
         destination,
-        place: firstHash.hash(self) % TABLE_SIZE,
-        step: (secondHash.hash(self) % (TABLE_SIZE - 1)) + 1,
+        place: firstHash.hashModulo(self, TABLE_SIZE),
+        step: secondHash.hashModulo(self, TABLE_SIZE - 1) + 1,
         turn: (destination.lastWeight / divisor) >> shift || 1,
       }
     })

@@ -32,11 +32,8 @@ class PowerOfTwoChoices implements Scheduler {
     for (const destination of this.service.destinations)
       if (isUsable(destination)) sum += destination.weight
     if (sum === 0) return undefined
-    const first = this.at(this.draw(sum + 1))
-    const second = this.at(this.draw(sum + 1))
-    const isSecondLess =
-      Math.imul(second.weight, first.overhead) > Math.imul(first.weight, second.overhead)
-    return isSecondLess ? second : first
+    const firstDraw = this.draw(sum + 1)
+    return this.lessLaden(firstDraw, this.draw(sum + 1))
   }
 
   /** From 0 to below `limit`, each as likely as another: the upper half of the product with 32 random bits. */
@@ -44,17 +41,27 @@ class PowerOfTwoChoices implements Scheduler {
     return Math.floor(((this.random.next() >>> 0) * limit) / 0x1_0000_0000)
   }
 
-  /** The usable destination in whose share of the weights, laid end to end, the number is. */
-  private at(number: number): Destination {
-    let left = number
-    let chosen: Destination | undefined
+  /** Of the two usable destinations in whose shares of the weights, laid end to end, the numbers are. */
+  private lessLaden(firstDraw: number, secondDraw: number): Destination {
+    let first: Destination | undefined
+    let second: Destination | undefined
+    let firstLeft = firstDraw
+    let secondLeft = secondDraw
     for (const destination of this.service.destinations) {
       if (!isUsable(destination)) continue
-      chosen = destination
-      left -= destination.weight
-      if (left <= 0) break
+      if (firstLeft > 0 || !first) {
+        first = destination
+        firstLeft -= destination.weight
+      }
+      if (secondLeft > 0 || !second) {
+        second = destination
+        secondLeft -= destination.weight
+      }
+      if (firstLeft <= 0 && secondLeft <= 0) break
     }
-    return chosen!
+    const isSecondLess =
+      Math.imul(second!.weight, first!.overhead) > Math.imul(first!.weight, second!.overhead)
+    return isSecondLess ? second! : first!
   }
 }
 

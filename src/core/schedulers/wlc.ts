@@ -8,11 +8,16 @@ import { isMoreLaden, isUsable, type Scheduler, type SchedulerKind } from './sch
  */
 export function leastLaden(service: Service): Destination | undefined {
   let least: Destination | undefined
+  // What the least laden has so far, since it is compared with all that follow.
+  let leastOverhead = 0
+  let leastWeight = 0
   for (const destination of service.destinations) {
     if (!isUsable(destination)) continue
-    if (!least) least = destination
-    else if (isMoreLaden(least.overhead, least.weight, destination.overhead, destination.weight))
-      least = destination
+    const { overhead, weight } = destination
+    if (least && !isMoreLaden(leastOverhead, leastWeight, overhead, weight)) continue
+    least = destination
+    leastOverhead = overhead
+    leastWeight = weight
   }
   return least
 }
