@@ -16,20 +16,13 @@ import { explainDifference } from '../../src/scenario/explain.js'
 import { oracleUnavailable } from '../../src/scenario/oracle/oracle.js'
 import { beginningOf, differenceOf, Kernels, shrinkDifference } from '../../src/scenario/parity.js'
 import { parseScenario, readScenario } from '../../src/scenario/parse.js'
-import { profileNamed, profiles, type Profile } from '../../src/scenario/random-profiles.js'
+import { profileNamed, profiles } from '../../src/scenario/random-profiles.js'
 import { randomScenario } from '../../src/scenario/random.js'
 import { replay } from '../../src/scenario/replay.js'
 import { parseTrace } from '../../src/scenario/trace.js'
 
 const RANDOM = 40
 
-/**
- * What scenarios made at random leave out here, since it is known to differ yet: IPv4 fragments (docs/parity.md).
- * `uvs parity --random` leaves nothing out.
- */
-const settledProfiles: readonly Profile[] = profiles
-  .filter(({ name }) => name !== 'fragments')
-  .map((profile) => ({ ...profile, actions: { ...profile.actions, fragment: 0 } }))
 /** A destination whose forwarding method is edited under its connections: see docs/parity.md. */
 const NO_NEIGHBOUR = /asks for a neighbour that it was not given/
 const root = fileURLToPath(new URL('../../../test/scenarios/', import.meta.url))
@@ -72,7 +65,7 @@ t.test('parity with the kernel', { skip: oracleUnavailable(), timeout: 900_000 }
     t.comment(`seed ${seed}`)
     const numbers = Array.from({ length: RANDOM }, (_, i) => i)
     await forEach(numbers, async (i) => {
-      const profile = settledProfiles[i % settledProfiles.length]!
+      const profile = profiles[i % profiles.length]!
       const name = `${profile.name}-${seed + i}.scn`
       const text = randomScenario(seed + i, profile)
       let difference

@@ -3,13 +3,14 @@ import { HopState, type Neighbours } from '../port/neighbours.js'
 import { LinkLayer, type PacketPort } from '../port/packet-port.js'
 import { JIFFIES_PER_SECOND, type Clock } from '../port/clock.js'
 import * as ethernet from '../wire/ethernet.js'
-import * as icmpv6 from '../wire/icmpv6.js'
-import { IpProtocol } from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
-import { fragmentIpv4, fragmentIpv6 } from './fragment.js'
+import { fragmentIpv4, fragmentIpv6, pulled } from './fragment.js'
 import type { Director } from './director.js'
 import { NeighbourQueue } from './neighbour-queue.js'
-import { Gathered, Ipv6Reassembly } from './reassembly-ipv6.js'
+import { NO_MARK } from './packet.js'
+import { Gathered } from './reassembly.js'
+import { Ipv4Reassembly, type Expired, type RoomBehind } from './reassembly-ipv4.js'
+import { Ipv6Reassembly } from './reassembly-ipv6.js'
 import { Reason, Verdict } from './verdict.js'
 import type { Handover } from './workers/handover.js'
 
@@ -42,6 +43,8 @@ export interface DataPlaneOptions {
    * same ports as far as these go. The port itself when absent.
    */
   interfacePort?: readonly number[]
+  /** How the kernel would lay fragments into memory: see Ipv4Reassembly. */
+  roomBehindFragment?: RoomBehind
 }
 
 /**
@@ -58,9 +61,11 @@ export class DataPlane {
   private readonly kernelPort: number
   private readonly received = new FrameBatch(BATCH_SIZE)
   private readonly outgoing: FrameBatch[]
-  private readonly fragments = new FrameBatch(64)
+  private readonly fragments: FrameBatch
   private readonly waiting: NeighbourQueue
-  private readonly reassembly: Ipv6Reassembly
+  private readonly reassembly: Ipv4Reassembly
+  private readonly reassemblyIpv6: Ipv6Reassembly
+  private readonly onExpired = (expired: Expired): void => this.answerTimeout(expired)
   /** Whether each port has a link layer, and its own Ethernet address as three halfs. */
   private readonly isEthernet: Uint8Array
   private readonly portMac: Uint16Array
@@ -77,7 +82,10 @@ export class DataPlane {
     this.clock = options.clock
     this.outgoing = options.ports.map(() => new FrameBatch(BATCH_SIZE))
     this.waiting = new NeighbourQueue(options.neighbours)
-    this.reassembly = new Ipv6Reassembly(options.pool)
+    // A packet of the shortest fragments is cut into as many again.
+    this.fragments = new FrameBatch(options.pool.frameCount)
+    this.reassembly = new Ipv4Reassembly(options.pool, options.roomBehindFragment)
+    this.reassemblyIpv6 = new Ipv6Reassembly(options.pool)
     this.isEthernet = Uint8Array.from(options.ports, (port) =>
       port.linkLayer === LinkLayer.ethernet ? 1 : 0,
     )
@@ -112,8 +120,9 @@ export class DataPlane {
     }
     if (this.handover !== undefined) total += this.exchange(this.handover)
     if (this.waiting.count > 0) this.retryWaiting()
-    if (this.reassembly.waiting > 0) this.reassembly.expire(this.now)
-    if (this.reassembly.lost > 0) this.countLostFragments()
+    if (this.reassembly.waiting > 0) this.reassembly.giveUp(this.now, this.onExpired)
+    if (this.reassemblyIpv6.waiting > 0) this.reassemblyIpv6.expire(this.now)
+    if (this.reassembly.lost + this.reassemblyIpv6.lost > 0) this.countLostFragments()
     for (let p = 0; p < this.ports.length; p++) {
       const batch = this.outgoing[p]!
       if (batch.count > 0) this.ports[p]!.transmit(batch)
@@ -204,12 +213,21 @@ export class DataPlane {
     }
   }
 
-  /** A fragment of IPv6: its packet goes on its way when the last of them has come. */
+  /** A fragment: its packet goes on its way when the last of them has come. */
   private gather(network: number, available: number, port: number): void {
-    const { director, reassembly } = this
-    switch (reassembly.add(network, this.now)) {
+    const { director, reassembly, reassemblyIpv6 } = this
+    if (this.pool.bytes[network]! >>> 4 === 4) {
+      switch (reassembly.add(network, available, director.passage, this.now)) {
+        case Gathered.complete:
+          return this.processGathered(reassembly, port, reassembly.mark)
+        case Gathered.unusable:
+          return this.drop(network, Reason.fragment)
+      }
+      return
+    }
+    switch (reassemblyIpv6.add(network, this.now)) {
       case Gathered.complete:
-        return this.processGathered(port)
+        return this.processGathered(reassemblyIpv6, port, NO_MARK)
       case Gathered.waits:
         return
       case Gathered.unusable:
@@ -226,43 +244,47 @@ export class DataPlane {
   }
 
   /** A packet that has been put together lies in no frame, so it leaves in pieces, or as a copy. */
-  private processGathered(port: number): void {
-    const { director, reassembly, neighbours } = this
-    const { network, length, largest } = reassembly
+  private processGathered(
+    gathered: Ipv4Reassembly | Ipv6Reassembly,
+    port: number,
+    mark: number,
+  ): void {
+    const { director, neighbours } = this
+    const { network, length, largest } = gathered
     const largestFrame = this.pool.frameSize - IP_HEADROOM
-    switch (director.process(network, length, port, largest)) {
+    switch (director.processGathered(network, length, port, largest, mark)) {
       case Verdict.forward: {
         const { outHop: hop, outOffset, outLength, outMtu } = director
         const mtu = Math.min(outMtu !== 0 ? outMtu : neighbours.mtu[hop]!, largestFrame)
-        for (const piece of this.piecesOf(outOffset, outLength, mtu))
+        for (const piece of this.piecesOf(gathered, outOffset, outLength, mtu))
           this.send(hop, piece.offset, piece.length, mtu)
         return
       }
       case Verdict.decline:
-        for (const piece of this.piecesOf(network, length, largestFrame))
+        for (const piece of this.piecesOf(gathered, network, length, largestFrame))
           this.sendToKernel(piece.offset, piece.length)
     }
   }
 
   /**
-   * Frames with what a packet that was put together has become: whole if it fits, else in pieces, if possible those
-   * that it came in. Where there are too few frames none, and that is counted.
+   * Frames with what a packet that was put together has become: an ICMP error whole, anything else in pieces, if
+   * possible those that it came in. Where there are too few frames none, and that is counted.
    */
   private piecesOf(
+    gathered: Ipv4Reassembly | Ipv6Reassembly,
     offset: number,
     length: number,
     mtu: number,
   ): { offset: number; length: number }[] {
-    const { pool, reassembly } = this
+    const { pool, director } = this
     const { bytes } = pool
     const isIpv6 = bytes[offset]! >>> 4 === 6
-    const shift = reassembly.network - offset
-    const isError =
-      shift === icmpv6.ERROR_HEADER_BYTES && bytes[offset + ipv6.NEXT_HEADER] === IpProtocol.icmpv6
-    // No piece of IPv6 gets longer than those that came, whatever is in front of them.
-    const longest = isIpv6 && !isError ? reassembly.largest : length
+    const shift = gathered.network - offset
     const pieces = this.fragments
     pieces.count = 0
+    // No piece gets longer than those that came, whatever is in front of them, but for what goes into another family.
+    const isOfOwn = director.outIsAnswer || isIpv6 !== gathered instanceof Ipv6Reassembly
+    const longest = isOfOwn ? length : gathered.largest
     if (length <= Math.min(mtu, longest)) {
       const frame = pool.take()
       if (frame >= 0) {
@@ -271,22 +293,37 @@ export class DataPlane {
       }
     } else if (isIpv6) {
       const size = Math.min(mtu, Math.max(longest, ipv6.MIN_MTU))
-      const identification = this.director.fragmentIdentification()
-      fragmentIpv6(pool, offset, length, size, identification, pieces, reassembly.geometry, shift)
+      const identification = director.fragmentIdentification()
+      fragmentIpv6(pool, offset, length, size, identification, pieces, gathered.geometry, shift)
     } else {
-      fragmentIpv4(pool, offset, length, mtu, pieces, reassembly.geometry, shift)
+      const size = Math.min(mtu, longest)
+      const geometry = pulled(gathered.geometry, director.outWritten)
+      const hasDontFragment = gathered instanceof Ipv4Reassembly && gathered.hasDontFragment
+      fragmentIpv4(pool, offset, length, size, pieces, geometry, shift, hasDontFragment)
     }
-    if (pieces.count === 0) this.director.countReason(Reason['no-frame'])
+    if (pieces.count === 0) director.countReason(Reason['no-frame'])
     return Array.from({ length: pieces.count }, (_, i) => ({
       offset: pieces.offsets[i]!,
       length: pieces.lengths[i]!,
     }))
   }
 
+  /** Where a packet has not come together, whoever has sent its first fragment is told. */
+  private answerTimeout(expired: Expired): void {
+    const { pool, director } = this
+    const frame = pool.take()
+    if (frame < 0) return director.countReason(Reason['no-frame'])
+    const offset = frame + IP_HEADROOM
+    pool.bytes.copyWithin(offset, expired.offset, expired.offset + expired.length)
+    if (director.answerTimeout({ ...expired, offset }) === Verdict.forward)
+      this.send(director.outHop, director.outOffset, director.outLength, director.outMtu)
+    else pool.give(offset)
+  }
+
   /** Fragments whose packet never came together. */
   private countLostFragments(): void {
-    for (; this.reassembly.lost > 0; this.reassembly.lost--)
-      this.director.countReason(Reason.fragment)
+    for (const each of [this.reassembly, this.reassemblyIpv6])
+      for (; each.lost > 0; each.lost--) this.director.countReason(Reason.fragment)
   }
 
   /**

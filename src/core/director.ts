@@ -2,7 +2,7 @@ import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import type { FramePool } from '../port/frame-pool.js'
 import { AddressSort, HopState, NO_HOP, type Neighbours } from '../port/neighbours.js'
 import type { Random } from '../port/random.js'
-import { IcmpType, UnreachableCode } from '../wire/icmp.js'
+import { IcmpType, mayAnswer, TimeExceededCode, UnreachableCode } from '../wire/icmp.js'
 import { Icmpv6Type, UnreachableCode as UnreachableCodeIpv6 } from '../wire/icmpv6.js'
 import * as ipv4 from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
@@ -20,11 +20,12 @@ import { forwardPast } from './forwarding/bypass.js'
 import { forwardDirectly } from './forwarding/direct-route.js'
 import { Exit } from './forwarding/exit.js'
 import { masqueradeReply, masqueradeRequest } from './forwarding/masquerade.js'
-import { passRouter, routeToClient } from './forwarding/route.js'
+import { passRouter, routeToClient, tooBig } from './forwarding/route.js'
 import { forwardThroughTunnel } from './forwarding/tunnel.js'
 import { IcmpLimiter } from './icmp-limiter.js'
 import { MarkRules } from './marks.js'
-import { hasPorts, Packet, PORTS_BYTES, readTransport } from './packet.js'
+import { hasPorts, NO_MARK, Packet, PORTS_BYTES, readTransport } from './packet.js'
+import type { Expired, Passage } from './reassembly-ipv4.js'
 import { Protocols } from './protocols/index.js'
 import { Direction } from './protocols/protocol.js'
 import { SctpState } from './protocols/sctp.js'
@@ -229,6 +230,14 @@ export class Director implements RelatedScheduler {
   get outHop(): number {
     return this.exit.hop
   }
+  /** What is sent is an ICMP error of the director's own. */
+  get outIsAnswer(): boolean {
+    return this.exit.isAnswer
+  }
+  /** Bytes that have been written to at the start of a packet that was put together. */
+  get outWritten(): number {
+    return this.exit.written
+  }
   /** Largest packet that is to be sent there, where that is less than the hop's MTU; else 0. */
   get outMtu(): number {
     return this.exit.mtu
@@ -325,21 +334,53 @@ export class Director implements RelatedScheduler {
    *   header's or ICMP error's room before it
    * @param available bytes received from there on; padding may follow the packet
    * @param inPort index of the port that it came in by
-   * @param largestFragment of a packet that was put together: its longest fragment, in bytes of IP; else 0
    */
-  process(network: number, available: number, inPort: number, largestFragment = 0): Verdict {
+  process(network: number, available: number, inPort: number): Verdict {
+    const { exit, packet } = this
+    packet.network = network
+    packet.inPort = inPort
+    packet.largestFragment = 0
+    packet.mark = NO_MARK
+    packet.hasOptions = false
+    exit.begin()
+    const verdict = this.processPacket(network, available)
+    if (exit.isAnswer) this.countAnswer()
+    if (packet.hasOptions && verdict === Verdict.decline) this.restoreOptions()
+    return verdict
+  }
+
+  /**
+   * The same for a packet that was put together from fragments.
+   *
+   * @param largestFragment the longest of them, in bytes of IP
+   * @param mark that the first of them had; NO_MARK when rules are to tell
+   */
+  processGathered(
+    network: number,
+    length: number,
+    inPort: number,
+    largestFragment: number,
+    mark: number,
+  ): Verdict {
     const { exit, packet } = this
     packet.network = network
     packet.inPort = inPort
     packet.largestFragment = largestFragment
-    exit.begin()
+    packet.mark = mark
     packet.hasOptions = false
-    const verdict = this.processPacket(network, available)
+    exit.begin()
+    let verdict = this.processPacket(network, length)
     if (exit.isAnswer) this.countAnswer()
-    // The stack reads the options by itself.
-    if (packet.hasOptions && verdict === Verdict.decline)
-      packet.options.restore(this.bytes, network, packet.headerBytes)
+    else if (verdict !== Verdict.drop && packet.family === 4 && !this.isDelivered())
+      verdict = this.refuseUncut(verdict)
+    if (packet.hasOptions && verdict === Verdict.decline) this.restoreOptions()
     return verdict
+  }
+
+  /** The stack reads the options of what it gets by itself. */
+  private restoreOptions(): void {
+    const { packet } = this
+    packet.options.restore(this.bytes, packet.network, packet.headerBytes)
   }
 
   private processPacket(network: number, available: number): Verdict {
@@ -355,11 +396,12 @@ export class Director implements RelatedScheduler {
     packet.destinationAt = (network + ipv4.DESTINATION) >> 2
     packet.sourceBe = ipv4.sourceBe(words, network)
     packet.destinationBe = ipv4.destinationBe(words, network)
+    packet.protocol = ipv4.protocol(bytes, network)
+    const isMartian = ipv4.isMartianSource(packet.sourceBe)
+    if (ipv4.isFragment(this.halfs, network) && !isMartian) return this.processFragment()
     // Without a service of the family the kernel's hooks are not there, and connections that are left see no packet.
     if (this.services.countOf(4) === 0) return exit.decline(Reason['no-service'])
-    packet.protocol = ipv4.protocol(bytes, network)
-    if (ipv4.isMartianSource(packet.sourceBe)) return exit.drop(Reason['martian-source'])
-    if (ipv4.isFragment(this.halfs, network)) return this.processFragment()
+    if (isMartian) return exit.drop(Reason['martian-source'])
     if (packet.headerBytes > ipv4.MIN_HEADER_BYTES && !this.readOptions()) return exit.verdict
     if (packet.protocol === ipv4.IpProtocol.icmp) return this.icmp.process(packet, this.isLocal())
     return this.processTransport()
@@ -402,6 +444,7 @@ export class Director implements RelatedScheduler {
     packet.network = network
     packet.inPort = inPort
     packet.largestFragment = 0
+    packet.mark = NO_MARK
     return this.processIpv6(available, true)
   }
 
@@ -625,20 +668,138 @@ export class Director implements RelatedScheduler {
     )
   }
 
+  /** What the data plane has to know of the IPv4 fragment that it is to gather. Good until the next packet. */
+  readonly passage: Mutable<Passage> = { inPort: 0, isForwarded: false, mark: 0 }
+
   /**
-   * A fragment: nothing puts them together here, and most have no ports to look for. It is left to the
-   * kernel's stack if it cannot be the director's. ICMP in fragments is no error report, those are short,
-   * but a large ping of the virtual address.
+   * An IPv4 fragment. The kernel puts those together that it delivers locally, before IPVS sees them, and IPVS itself
+   * those that are forwarded, once they have been routed (ip_local_deliver; ip_vs_out, ip_vs_in_icmp). What a router
+   * refuses, and what IPVS does not look at, goes on by itself.
    */
   private processFragment(): Verdict {
-    const { exit, packet, services } = this
+    const { exit, packet, passage } = this
+    const { network, protocol } = packet
+    const isFirst = !ipv4.isLaterFragment(this.halfs, network)
+    const hasPortsInIt = isFirst && packet.totalBytes - packet.headerBytes >= PORTS_BYTES
+    packet.ports = hasPortsInIt ? this.words[packet.transport >> 2]! : 0
+    passage.inPort = packet.inPort
+    passage.isForwarded = !this.isDelivered()
+    passage.mark = this.marks.list.length > 0 ? this.marks.markOf(packet) : 0
+    if (passage.isForwarded) {
+      if (this.services.countOf(4) === 0) return exit.decline(Reason['no-service'])
+      if (!hasPorts(protocol) && protocol !== ipv4.IpProtocol.icmp)
+        return exit.decline(Reason['unsupported-protocol'])
+      if (!this.isRoutable()) return exit.decline(Reason.fragment)
+    }
+    if (packet.headerBytes > ipv4.MIN_HEADER_BYTES) {
+      if (!this.readOptions()) return exit.verdict
+      // Of the packet that comes of it they are read again.
+      this.restoreOptions()
+      packet.hasOptions = false
+    }
+    return Verdict.gather
+  }
+
+  /** Whether a router passes the packet on. */
+  private isRoutable(): boolean {
+    const { packet, bytes, halfs } = this
+    const { neighbours } = this.exit
+    const hop = neighbours.hopFor(packet.destinationBe)
+    if (neighbours.state[hop] === HopState.unreachable || ipv4.ttl(bytes, packet.network) <= 1)
+      return false
+    return packet.totalBytes <= neighbours.mtu[hop]! || !ipv4.dontFragment(halfs, packet.network)
+  }
+
+  /** Whether the packet is delivered to the machine itself, as far as the kernel's routes go. */
+  protected isDelivered(): boolean {
+    return this.isToOwnAddress()
+  }
+
+  /**
+   * What was put together on its way through a router leaves with DF if its longest fragment had it, but is longer
+   * than any of these: the kernel lets none of them out (ip_fragment), but for what IPVS itself has sent on. The
+   * sender is told what fits.
+   */
+  private refuseUncut(verdict: Verdict): Verdict {
+    const { exit, packet, halfs, bytes, words } = this
+    const { network, totalBytes } = packet
+    if (!ipv4.dontFragment(halfs, network)) return verdict
+    const senderBe = ipv4.sourceBe(words, network)
+    const isMasqueraded = senderBe !== packet.sourceBe
+    if (verdict === Verdict.decline) ipv4.decrementTtl(halfs, network)
+    else if (packet.protocol === ipv4.IpProtocol.icmp && !isMasqueraded) return verdict
+    const { neighbours } = exit
+    const hop = verdict === Verdict.decline ? neighbours.hopFor(packet.destinationBe) : exit.hop
+    const mtu = neighbours.mtu[hop]!
+    if (!isMasqueraded) {
+      tooBig(exit, packet, mtu, 0)
+      if (exit.isAnswer) this.countAnswer()
+      return exit.verdict
+    }
+    exit.drop(Reason['too-big'])
+    if (!mayAnswer(words, halfs, bytes, network)) return exit.verdict
+    // The sender is the virtual address by now. On its way there, IPVS sends the error on to the real server.
+    const isOwn =
+      this.services.hasAddress(4, words, (network + ipv4.SOURCE) >> 2) ||
+      neighbours.state[neighbours.hopFor(senderBe)] === HopState.local
+    exit.sendError(
+      network,
+      totalBytes,
+      IcmpType.destinationUnreachable,
+      UnreachableCode.fragmentationNeeded,
+      ipv4.swap32(mtu),
+      isOwn ? senderBe : 0,
+      packet,
+    )
+    if (exit.verdict === Verdict.drop) return exit.verdict
+    packet.network = exit.offset
+    packet.totalBytes = exit.length
+    packet.headerBytes = ipv4.MIN_HEADER_BYTES
+    packet.transport = packet.network + packet.headerBytes
+    packet.protocol = ipv4.IpProtocol.icmp
+    packet.sourceAt = (packet.network + ipv4.SOURCE) >> 2
+    packet.destinationAt = (packet.network + ipv4.DESTINATION) >> 2
+    packet.sourceBe = ipv4.sourceBe(words, packet.network)
+    packet.destinationBe = senderBe
+    packet.largestFragment = 0
+    packet.hasOptions = false
+    if (this.icmp.process(packet, true) === Verdict.decline) exit.verdict = Verdict.drop
+    return exit.verdict
+  }
+
+  /**
+   * The host that has sent a first fragment is told that the others have not come in time (ip_expire).
+   *
+   * @returns as `process` does
+   */
+  answerTimeout({ offset, length, inPort, isForwarded }: Expired): Verdict {
+    const { exit, packet, words } = this
+    exit.begin()
+    packet.network = offset
+    packet.inPort = inPort
+    packet.largestFragment = 0
+    packet.mark = NO_MARK
+    packet.family = 4
+    packet.headerBytes = ipv4.headerBytes(this.bytes, offset)
+    packet.totalBytes = length
+    packet.transport = offset + packet.headerBytes
+    packet.transportBytes = length - packet.headerBytes
+    packet.sourceAt = (offset + ipv4.SOURCE) >> 2
+    packet.destinationAt = (offset + ipv4.DESTINATION) >> 2
+    packet.sourceBe = ipv4.sourceBe(words, offset)
+    packet.destinationBe = ipv4.destinationBe(words, offset)
+    packet.protocol = ipv4.protocol(this.bytes, offset)
+    packet.hasOptions = false
     packet.ports = 0
-    const isOurs =
-      packet.protocol !== ipv4.IpProtocol.icmp &&
-      (services.hasAddress(packet.family, packet.words, packet.destinationAt) ||
-        this.slots.mayReply(packet.family, packet.words, packet.sourceAt) ||
-        services.getByMark(packet.family, this.marks.markOf(packet)) !== undefined)
-    return isOurs ? exit.drop(Reason.fragment) : exit.decline(Reason.fragment)
+    if (packet.headerBytes > ipv4.MIN_HEADER_BYTES && !this.readOptions()) return exit.verdict
+    // It has passed its router before it was gathered.
+    if (isForwarded) ipv4.decrementTtl(this.halfs, offset)
+    const reason = Reason['reassembly-timeout']
+    const { reassembly } = TimeExceededCode
+    const sourceBe = isForwarded ? 0 : packet.destinationBe
+    const verdict = exit.answer(packet, reason, IcmpType.timeExceeded, reassembly, 0, sourceBe)
+    if (exit.isAnswer) this.countAnswer()
+    return verdict
   }
 
   /** A packet too short for its ports. What is addressed to the director itself ends here, as in the kernel. */
@@ -914,6 +1075,8 @@ export class Director implements RelatedScheduler {
     return NONE
   }
 }
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** The timeout of a connection that no packet of its own has moved to a state yet (ip_vs_conn_new). */
 const FIRST_TIMEOUT_JIFFIES = 3 * JIFFIES_PER_SECOND

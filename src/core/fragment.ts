@@ -12,41 +12,64 @@ export interface Geometry {
   readonly first: number
   /** Bytes of each of the others. */
   readonly later: readonly number[]
+  /** Bytes that are free in front of each of those: headers that are longer do not go there. */
+  readonly headroom?: number
 }
 
 /**
- * Sizes of the pieces that data are cut into: the same as they came in, where these fit, as the kernel's
- * ip6_fragment and ip_do_fragment do it; else as large as possible.
+ * What fragments are after something has been written to the first bytes of their packet: for that the kernel
+ * moves them into the first fragment (pskb_may_pull).
+ */
+export function pulled(geometry: Geometry, bytes: number): Geometry {
+  const later = [...geometry.later]
+  let { first } = geometry
+  while (first < bytes && later.length > 0) {
+    const size = Math.min(bytes - first, later[0]!)
+    first += size
+    later[0]! -= size
+    if (later[0] === 0) later.shift()
+  }
+  return { ...geometry, first, later }
+}
+
+/**
+ * Sizes of the pieces that data have come in, undefined where these do not fit or have been joined, and the kernel's
+ * ip6_fragment and ip_do_fragment cut anew.
  *
- * @param geometry what came in, if they have come in pieces
  * @param shift bytes that have been put in front of the packet since then
  * @param headerBytes of the packet, which are not cut
  * @param most bytes of data in a piece
  */
-function sizesOf(
+function sizesKept(
   geometry: Geometry | undefined,
   shift: number,
   headerBytes: number,
-  payloadBytes: number,
   most: number,
-): number[] {
-  if (geometry) {
-    const sizes = [geometry.first + shift - headerBytes, ...geometry.later]
-    if (sizes.every((size, i) => size <= most && ((size & 7) === 0 || i === sizes.length - 1)))
-      return sizes
-  }
-  const size = most & ~7
+): number[] | undefined {
+  if (!geometry || geometry.later.length === 0) return undefined
+  if ((geometry.headroom ?? headerBytes) < headerBytes) return undefined
+  const sizes = [geometry.first + shift - headerBytes, ...geometry.later]
+  const isFitting = (size: number, i: number): boolean =>
+    size <= most && ((size & 7) === 0 || i === sizes.length - 1)
+  return sizes.every(isFitting) ? sizes : undefined
+}
+
+/** The same of pieces as large as possible. */
+function largestSizes(payloadBytes: number, most: number): number[] {
   const sizes: number[] = []
-  for (let left = payloadBytes; left > 0; left -= size) sizes.push(left <= most ? left : size)
+  let left = payloadBytes
+  for (; left > most; left -= most & ~7) sizes.push(most & ~7)
+  if (left > 0) sizes.push(left)
   return sizes
 }
 
 /**
  * Cuts an IPv4 packet into fragments of at most `mtu` bytes (RFC 791, section 3.2), each in a frame of its
- * own; the packet itself is left to the caller. Options stay in every fragment, as only fragments with
- * copied options can be told from the others by parsing them, and real traffic carries none. They do not have DF,
- * as in the kernel, where the packet itself had it.
+ * own; the packet itself is left to the caller. Options that are not to be copied are the first one's alone.
  * False, with nothing taken, when the pool or the batch has no room for all of them.
+ *
+ * @param hasDontFragment what is cut anew gets DF: what it was put together from had it. Else no fragment has, as in
+ *   the kernel, even if the packet itself had
  */
 export function fragmentIpv4(
   pool: FramePool,
@@ -56,14 +79,19 @@ export function fragmentIpv4(
   into: FrameBatch,
   geometry?: Geometry,
   shift = 0,
+  hasDontFragment = false,
 ): boolean {
   const { bytes, halfs } = pool
   const headerBytes = ipv4.headerBytes(bytes, offset)
   const payloadBytes = length - headerBytes
-  if (mtu - headerBytes < 8) return false
-  const sizes = sizesOf(geometry, shift, headerBytes, payloadBytes, mtu - headerBytes)
+  const most = mtu - headerBytes
+  if (most < 8) return false
+  const kept = sizesKept(geometry, shift, headerBytes, most)
+  const sizes = kept ?? largestSizes(payloadBytes, most)
   if (sizes.length > pool.available || sizes.length > into.capacity - into.count) return false
-  const field = ((bytes[offset + 6]! << 8) | bytes[offset + 7]!) & ~DONT_FRAGMENT
+  const field =
+    (((bytes[offset + 6]! << 8) | bytes[offset + 7]!) & ~DONT_FRAGMENT) |
+    (hasDontFragment && !kept ? DONT_FRAGMENT : 0)
   let done = 0
   for (const size of sizes) {
     const isLast = done + size >= payloadBytes
@@ -80,12 +108,33 @@ export function fragmentIpv4(
     bytes[start + 3] = total
     bytes[start + 6] = fragmentField >> 8
     bytes[start + 7] = fragmentField
+    if (done > 0) blankOptions(bytes, start + ipv4.MIN_HEADER_BYTES, start + headerBytes)
     ipv4.writeChecksum(halfs, bytes, start)
     into.push(start, total)
     done += size
   }
   return true
 }
+
+/** Replaces options that are not to be copied by ones that say nothing (ip_options_fragment). */
+function blankOptions(bytes: Uint8Array, from: number, end: number): void {
+  for (let at = from; at < end;) {
+    const option = bytes[at]!
+    if (option === END_OF_OPTIONS) return
+    if (option === NO_OPTION) {
+      at++
+      continue
+    }
+    const length = at + 1 < end ? bytes[at + 1]! : 0
+    if (length < 2 || at + length > end) return
+    if ((option & COPIED) === 0) bytes.fill(NO_OPTION, at, at + length)
+    at += length
+  }
+}
+
+const END_OF_OPTIONS = 0
+const NO_OPTION = 1
+const COPIED = 0x80
 
 /** Bytes of an IPv6 fragment header. */
 const FRAGMENT_HEADER_BYTES = 8
@@ -112,7 +161,7 @@ export function fragmentIpv6(
   const payloadBytes = length - headerBytes
   const most = mtu - headerBytes - FRAGMENT_HEADER_BYTES
   if (most < 8) return false
-  const sizes = sizesOf(geometry, shift, headerBytes, payloadBytes, most)
+  const sizes = sizesKept(geometry, shift, headerBytes, most) ?? largestSizes(payloadBytes, most)
   if (sizes.length > pool.available || sizes.length > into.capacity - into.count) return false
   const next = bytes[offset + nextHeaderAt]!
   let done = 0

@@ -1,7 +1,7 @@
 import * as ipv4 from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import { IpvsError, type MarkRule } from './commands.js'
-import type { Packet } from './packet.js'
+import { NO_MARK, type Packet } from './packet.js'
 import { protocolNumber } from './protocol-names.js'
 
 const MAX_MARK = 0xffffffff
@@ -51,6 +51,7 @@ export class MarkRules {
 
   /** The packet's mark, 0 when no rule gives it one. */
   markOf(packet: Packet): number {
+    if (packet.mark !== NO_MARK) return packet.mark
     const { matchers } = this
     for (let i = matchers.length - 1; i >= 0; i--)
       if (matches(matchers[i]!, packet)) return matchers[i]!.mark

@@ -6,6 +6,9 @@ import * as udp from '../wire/udp.js'
 import { IpOptions } from './ip-options.js'
 import { NO_EVENT } from './protocols/protocol.js'
 
+/** See Packet.mark. */
+export const NO_MARK = -1
+
 /**
  * The packet that the director is working on: where its headers are in the pool's memory, and what lookups
  * and schedulers need of them. One object, filled in anew for each packet.
@@ -19,8 +22,10 @@ export class Packet {
   headerBytes = 0
   /** Bytes of the IP packet by its own account; what a link layer padded behind it is not part of it. */
   totalBytes = 0
-  /** Bytes of the longest fragment that an IPv6 packet was put together from; 0 when it came as it is. */
+  /** Bytes of the longest fragment that it was put together from; 0 when it came as it is. */
   largestFragment = 0
+  /** Firewall mark that its first fragment had; NO_MARK when it came as it is, and the rules tell. */
+  mark: number = NO_MARK
   /** Byte offset of the transport header. */
   transport = 0
   /** Bytes from there to the packet's end. */

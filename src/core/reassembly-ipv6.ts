@@ -1,89 +1,25 @@
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
-import { IP_HEADROOM, type FramePool } from '../port/frame-pool.js'
+import type { FramePool } from '../port/frame-pool.js'
 import * as icmpv6 from '../wire/icmpv6.js'
 import { IpProtocol } from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import * as tcp from '../wire/tcp.js'
 import * as udp from '../wire/udp.js'
-import type { Geometry } from './fragment.js'
-import { timerFires } from './timer-wheel.js'
+import { congestionOf, emptyQueue, Gathered, Placed, Reassembly, type Queue } from './reassembly.js'
 
 /** How long fragments wait for the rest of their packet (IPV6_FRAG_TIMEOUT). */
 const TIMEOUT_JIFFIES = 60 * JIFFIES_PER_SECOND
 
-/** The part of the pool's frames that may be held by fragments that wait. */
-const HELD_SHARE = 1 / 4
-
-/** Packets that may wait for fragments. */
-const MAX_WAITING = 1024
-
 const FRAGMENT_HEADER_BYTES = 8
 const MAX_PAYLOAD_BYTES = 65535
 
-/** What became of a fragment. */
-export const Gathered = {
-  /** It waits, or was there already. Its frame is the reassembly's. */
-  waits: 0,
-  /** The packet is whole, and in the pool's scratch. The frame has been given back. */
-  complete: 1,
-  /** It fits nowhere. Its frame is still the caller's. */
-  unusable: 2,
-  /** It is no proper fragment: not to be put together, but a packet of its own. Its frame is still the caller's. */
-  single: 3,
-} as const
-export type Gathered = (typeof Gathered)[keyof typeof Gathered]
-
-interface Fragment {
-  /** Of its IPv6 header. */
-  offset: number
-  /** Bytes up to the end of its fragment header. */
-  headerBytes: number
-  /** Where its data belong in the packet behind the headers: from, and the end. */
-  start: number
-  end: number
-}
-
-interface Queue {
-  /** In the order of their places. */
-  fragments: Fragment[]
-  /** Bytes behind the headers, as far as they are known: all of them once the last fragment is there. */
-  end: number
-  hasEnd: boolean
-  gathered: number
-  /** The longest fragment as it came, in bytes of IP. */
-  largest: number
-  /** Bit 1 << ECN of each. */
-  congestion: number
-  due: number
-}
-
 /**
  * Puts IPv6 packets together from their fragments, as the kernel does for IPVS before anything else sees them
- * (net/ipv6/netfilter/nf_conntrack_reasm.c of Linux 6.1). A packet is put together in the pool's scratch, which is
- * the reassembly's from one packet to the next; what has gathered is bounded.
+ * (net/ipv6/netfilter/nf_conntrack_reasm.c of Linux 6.1).
  */
-export class Ipv6Reassembly {
-  private readonly queues = new Map<string, Queue>()
-  private held = 0
-
-  // The packet that is complete.
-  /** Offset of its IPv6 header. */
-  readonly network: number
-  length = 0
-  /** The longest of its fragments as they came, in bytes of IP. */
-  largest = 0
-  geometry: Geometry = { first: 0, later: [] }
-
-  /** Fragments that have been given up, and are to be counted by the caller, who sets it back. */
-  lost = 0
-
-  constructor(private readonly pool: FramePool) {
-    this.network = pool.scratch < 0 ? -1 : pool.scratch + IP_HEADROOM
-  }
-
-  /** Packets that wait for fragments. */
-  get waiting(): number {
-    return this.queues.size
+export class Ipv6Reassembly extends Reassembly<Queue> {
+  constructor(pool: FramePool) {
+    super(pool, TIMEOUT_JIFFIES)
   }
 
   /**
@@ -103,11 +39,10 @@ export class Ipv6Reassembly {
     const size = offset + total - (header + FRAGMENT_HEADER_BYTES)
     const end = start + size
     if (start === 0 && !this.hasTransport(offset, header, total)) return Gathered.single
-    if (end > MAX_PAYLOAD_BYTES || this.network < 0) return Gathered.unusable
+    if (end > MAX_PAYLOAD_BYTES || this.isFull) return Gathered.unusable
 
     const key = this.keyOf(offset, header)
     const queue = this.queues.get(key) ?? this.open(key, now)
-    if (queue === undefined) return Gathered.unusable
     if (isMore && (size & 7) !== 0) {
       this.forget(key, queue)
       return Gathered.single
@@ -118,37 +53,18 @@ export class Ipv6Reassembly {
     queue.end = Math.max(queue.end, end)
     if (!isMore) queue.hasEnd = true
     if (size === 0) return Gathered.unusable
-    const place = queue.fragments.findIndex((other) => other.end > start)
-    const at = place < 0 ? queue.fragments.length : place
-    const next = queue.fragments[at]
-    if (next && next.start <= start && next.end >= end) {
-      // The same again.
-      this.pool.give(offset)
-      this.lost++
-      return Gathered.waits
+    const headerBytes = header + FRAGMENT_HEADER_BYTES - offset
+    switch (this.place(queue, { offset, headerBytes, start, end })) {
+      case Placed.again:
+        return this.ignore(offset)
+      case Placed.overlaps:
+        this.forget(key, queue)
+        return Gathered.unusable
     }
-    if ((next && next.start < end) || this.held >= this.pool.frameCount * HELD_SHARE) {
-      this.forget(key, queue)
-      return Gathered.unusable
-    }
-    queue.fragments.splice(at, 0, {
-      offset,
-      headerBytes: header + FRAGMENT_HEADER_BYTES - offset,
-      start,
-      end,
-    })
-    this.held++
-    queue.gathered += size
     queue.largest = Math.max(queue.largest, total)
     queue.congestion |= 1 << (ipv6.trafficClass(bytes, offset) & 3)
     if (!queue.hasEnd || queue.gathered !== queue.end) return Gathered.waits
     return this.assemble(key, queue)
-  }
-
-  /** Gives up what has waited too long. */
-  expire(now: number): void {
-    for (const [key, queue] of this.queues)
-      if (((now - queue.due) | 0) >= 0) this.forget(key, queue)
   }
 
   /** Offset of the fragment header, -1 when it is not where one may be, or when the packet ends before. */
@@ -187,27 +103,10 @@ export class Ipv6Reassembly {
     return `${words[(header >> 2) + 1]} ${words.subarray(at, at + 2 * ipv6.ADDRESS_WORDS).join(' ')}`
   }
 
-  private open(key: string, now: number): Queue | undefined {
-    if (this.queues.size >= MAX_WAITING || this.held >= this.pool.frameCount * HELD_SHARE)
-      return undefined
-    const queue = {
-      fragments: [],
-      end: 0,
-      hasEnd: false,
-      gathered: 0,
-      largest: 0,
-      congestion: 0,
-      due: timerFires((now + TIMEOUT_JIFFIES) | 0, TIMEOUT_JIFFIES),
-    }
-    this.queues.set(key, queue)
+  private open(key: string, now: number): Queue {
+    const queue = emptyQueue()
+    this.start(key, queue, now)
     return queue
-  }
-
-  private forget(key: string, queue: Queue): void {
-    for (const { offset } of queue.fragments) this.pool.give(offset)
-    this.lost += queue.fragments.length
-    this.held -= queue.fragments.length
-    this.queues.delete(key)
   }
 
   /** All fragments are there, the one that came last among them. */
@@ -218,31 +117,23 @@ export class Ipv6Reassembly {
     const headerBytes = first.headerBytes - FRAGMENT_HEADER_BYTES
     const isTooLong = headerBytes - ipv6.HEADER_BYTES + queue.end > MAX_PAYLOAD_BYTES
     const congestion = congestionOf(queue.congestion)
-    const isUsable = !isTooLong && congestion >= 0
-    if (isUsable) {
-      const header = first.offset + headerBytes
-      bytes.copyWithin(network, first.offset, header)
-      for (const { offset, headerBytes: before, start, end } of queue.fragments)
-        bytes.copyWithin(
-          network + headerBytes + start,
-          offset + before,
-          offset + before + end - start,
-        )
-      this.length = headerBytes + queue.end
-      ipv6.writeTotalLength(bytes, network, this.length)
-      bytes[network + this.lastNextHeader(network, headerBytes)] = bytes[header]!
-      bytes[network + 1]! |= congestion << 4
-      this.largest = queue.largest
-      this.geometry = {
-        first: headerBytes + first.end,
-        later: queue.fragments.slice(1).map(({ start, end }) => end - start),
-      }
+    if (isTooLong || congestion < 0) {
+      this.forget(key, queue)
+      return Gathered.waits
     }
-    for (const { offset } of queue.fragments) this.pool.give(offset)
-    this.held -= queue.fragments.length
-    this.queues.delete(key)
-    if (!isUsable) this.lost += queue.fragments.length
-    return isUsable ? Gathered.complete : Gathered.waits
+    const header = first.offset + headerBytes
+    bytes.copyWithin(network, first.offset, header)
+    this.copyData(queue, headerBytes)
+    this.length = headerBytes + queue.end
+    ipv6.writeTotalLength(bytes, network, this.length)
+    bytes[network + this.lastNextHeader(network, headerBytes)] = bytes[header]!
+    bytes[network + 1]! |= congestion << 4
+    this.largest = queue.largest
+    this.geometry = {
+      first: headerBytes + first.end,
+      later: queue.fragments.slice(1).map(({ start, end }) => end - start),
+    }
+    return this.finish(key, queue)
   }
 
   /** Where, from the IPv6 header on, the next-header field is that has named the fragment header. */
@@ -271,18 +162,4 @@ function headerBytesOf(protocol: number): number {
     default:
       return 1
   }
-}
-
-const NOT_CAPABLE = 1 << 0
-const CONGESTION = 1 << 3
-
-/**
- * Congestion that one fragment has met the packet has met (RFC 3168, section 5.3).
- *
- * @returns bits for the traffic class, -1 when fragments say both that they can tell of congestion and that they
- *   cannot
- */
-function congestionOf(seen: number): number {
-  if ((seen & NOT_CAPABLE) !== 0 && seen !== NOT_CAPABLE) return -1
-  return (seen & CONGESTION) !== 0 ? 3 : 0
 }

@@ -124,6 +124,7 @@ export class RelatedIcmp {
       words[(quote + ipv4.DESTINATION) >> 2] = virtualBe
       halfs[(ports + 2) >> 1] = table.halfs[answered * LINE_HALFS + H.virtualPortBe]!
       this.mendChecksums(packet, quote)
+      exit.written = ports + PORTS_BYTES - packet.network
     }
     this.traffic.countOut(answered, packet.totalBytes)
     if (!isLocal) exit.passOptionsOn(packet, hop, isMasqueraded && exit.settings.snatReroute !== 0)
@@ -193,6 +194,7 @@ export class RelatedIcmp {
     words[(quote + ipv4.SOURCE) >> 2] = destination.addressBe
     halfs[ports >> 1] = table.halfs[connection * LINE_HALFS + H.destinationPortBe]!
     this.mendChecksums(packet, quote)
+    exit.written = ports + PORTS_BYTES - packet.network
     return exit.forward(packet.network, packet.totalBytes, hop)
   }
 

@@ -6,7 +6,7 @@ export const Verdict = {
   decline: 1,
   /** Send `director.outLength` bytes from `director.outOffset` (an IP header) to next hop `director.outHop`. */
   forward: 2,
-  /** A fragment of IPv6: to be put together with the others of its packet, which then is to be processed. */
+  /** A fragment: to be put together with the others of its packet, which then is to be processed. */
   gather: 3,
 } as const
 export type Verdict = (typeof Verdict)[keyof typeof Verdict]
@@ -50,6 +50,7 @@ export const reasons = [
   'drop-packet-defence',
   'no-call-id',
   'handover-full',
+  'reassembly-timeout',
 ] as const
 export type Reason = (typeof reasons)[number]
 

@@ -1,7 +1,7 @@
 /** A trace told to people. */
 import { summary } from './decode.js'
 import type { Directive, Event } from './scenario.js'
-import type { Trace, TraceRecord } from './trace.js'
+import type { SentPacket, Trace, TraceRecord } from './trace.js'
 import { MTU } from './wiring.js'
 
 /** What one reads of a whole run: each directive at its time, what came of it, and the end. */
@@ -49,6 +49,8 @@ export function* describeRun({ directives, events, trace, refusals }: Run): Gene
  * @param lines the scenario's directives by their line numbers
  */
 export function describeRecord(record: TraceRecord, lines: ReadonlyMap<number, string>): string {
+  const { before, ...rest } = record
+  if (before) return `as time passes:\n${packetLines(before)}${describeRecord(rest, lines)}`
   if ('end' in record) {
     const connections = record.connections.map(
       ({ pro, expire, state, source, virtual, destination }) =>
@@ -69,12 +71,13 @@ export function describeRecord(record: TraceRecord, lines: ReadonlyMap<number, s
     )
   if (record.declined) return `${title}  left to the director's own stack\n`
   if (record.out.length === 0) return `${title}  nothing leaves the director\n`
-  return (
-    title +
-    record.out
-      .map(({ side, dmac, ip }) => `  ${side} ${dmac} ${summary(Buffer.from(ip, 'hex'))}\n`)
-      .join('')
-  )
+  return title + packetLines(record.out)
+}
+
+function packetLines(packets: readonly SentPacket[]): string {
+  return packets
+    .map(({ side, dmac, ip }) => `  ${side} ${dmac} ${summary(Buffer.from(ip, 'hex'))}\n`)
+    .join('')
 }
 
 function indent(text: string): string {

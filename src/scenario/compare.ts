@@ -24,7 +24,7 @@ import type {
  * The comparison of two traces. All that a trace holds is compared; what is left out is left out by name:
  *
  * - what the kernel draws at random in packets that the director itself originates (a tunnel's outer header,
- *   an ICMP error): the IPv4 identification where DF is clear, and with it the header checksum, which must be
+ *   an ICMP error): the IPv4 identification where DF is clear, or in fragments that have one, and with it the header checksum, which must be
  *   right; the flow label of an ICMPv6 error; the UDP source port of Generic UDP Encapsulation
  * - the identification of IPv6 fragments that the director cuts, of which it has put none but its own there
  * - the order of services and of connections in listings, which in the kernel depends on where its data
@@ -98,6 +98,8 @@ function compareRecords(
   kernels: TraceRecord | undefined,
 ): Found | undefined {
   if (ours && kernels) {
+    const found = compareSent(undefined, ours.before ?? [], kernels.before ?? [])
+    if (found) return { ...found, kind: `${found.kind} as time passes` }
     if ('out' in ours && 'out' in kernels && event?.kind === 'packet')
       return comparePackets(event.packet, ours, kernels)
     if ('exit' in ours && 'exit' in kernels && event?.kind === 'ipvsadm')
@@ -121,15 +123,29 @@ function comparePackets(
   ours: PacketRecord,
   kernels: PacketRecord,
 ): Found | undefined {
+  const sent = compareSent(received, ours.out, kernels.out)
+  if (ours.declined === kernels.declined) return sent
+  const declined = {
+    name: 'declined',
+    ours: String(ours.declined),
+    kernels: String(kernels.declined),
+  }
+  return { kind: 'declined', details: [declined, ...(sent?.details ?? [])] }
+}
+
+/** @param received the packet that they were sent because of, if they were */
+function compareSent(
+  received: Uint8Array | undefined,
+  ours: readonly SentPacket[],
+  kernels: readonly SentPacket[],
+): Found | undefined {
   const details: Detail[] = []
   let kind: string | undefined
   const differ = (what: string, name: string, a: string, b: string): void => {
     kind ??= what
     details.push({ name, ours: a, kernels: b })
   }
-  if (ours.declined !== kernels.declined)
-    differ('declined', 'declined', String(ours.declined), String(kernels.declined))
-  const [a, b] = [bySide(ours.out), bySide(kernels.out)]
+  const [a, b] = [bySide(ours), bySide(kernels)]
   if (a.length !== b.length)
     differ(
       `out: ${a.length} packets instead of ${b.length}`,
@@ -144,14 +160,16 @@ function comparePackets(
       if (a[i]![field] !== b[i]![field])
         differ(`out: ${field}`, field + of, a[i]![field], b[i]![field])
     const [x, y] = [
-      withoutTimes(withoutRandom(received, bytesOf(a[i]!.ip), ourIds)),
-      withoutTimes(withoutRandom(received, bytesOf(b[i]!.ip), kernelIds)),
+      withoutTimes(withoutRandom(received ?? NOTHING, bytesOf(a[i]!.ip), ourIds)),
+      withoutTimes(withoutRandom(received ?? NOTHING, bytesOf(b[i]!.ip), kernelIds)),
     ]
     for (const { name, ours, kernels } of differingFields(x, y))
       differ(`out: ${name}`, name + of, ours, kernels)
   }
   return kind === undefined ? undefined : { kind, details }
 }
+
+const NOTHING = new Uint8Array()
 
 /** Packets sent on both links are compared link by link: which went first is not to be seen from outside. */
 function bySide(out: readonly SentPacket[]): SentPacket[] {
@@ -200,7 +218,10 @@ function withoutRandom(
   if (!isOwn) return sent
   const copy = sent.slice()
   const headerBytes = (copy[0]! & 15) * 4
-  if ((copy[6]! & 0x40) === 0) {
+  // With DF it is 0, but in fragments of a packet that had none.
+  const isFragment = (((copy[6]! << 8) | copy[7]!) & 0x3fff) !== 0
+  const isDrawn = (copy[6]! & 0x40) === 0 || (isFragment && (copy[4]! | copy[5]!) !== 0)
+  if (isDrawn) {
     const key = fragmentKey(copy)
     const id = ids.get(key) ?? ids.size + 1
     ids.set(key, id)

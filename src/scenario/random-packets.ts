@@ -22,6 +22,10 @@ export class Dice {
   chance(probability: number): boolean {
     return (this.random.next() >>> 0) / 0x1_0000_0000 < probability
   }
+  shuffled<T>(list: readonly T[]): T[] {
+    const left = [...list]
+    return list.map(() => left.splice(this.below(left.length), 1)[0]!)
+  }
   pick<T>(list: readonly T[]): T {
     return list[this.below(list.length)]!
   }
@@ -200,6 +204,89 @@ export function fragments(packet: Uint8Array, at: readonly number[], id: number)
   })
 }
 
+/** A way in which the fragments of one packet are not as they should be. It may change those that it is given. */
+type Disturbance = (pieces: Uint8Array[], dice: Dice) => Uint8Array[]
+
+const disturbances: readonly Disturbance[] = [
+  (pieces) => pieces.reverse(),
+  (pieces, dice) => dice.shuffled(pieces),
+  // One is lost, or comes twice, or comes late.
+  (pieces, dice) => pieces.filter((_, i) => i !== dice.below(pieces.length)),
+  (pieces, dice) => [...pieces, dice.pick(pieces)],
+  (pieces, dice) => {
+    pieces.splice(dice.below(pieces.length), 0, dice.pick(pieces))
+    return pieces
+  },
+  // Of IPv4: all of them, or some, have DF or another type of service; one is shorter or longer or elsewhere.
+  (pieces) => changed(pieces, () => true, setDontFragment),
+  (pieces, dice) => changed(pieces, () => dice.chance(0.5), setDontFragment),
+  (pieces, dice) =>
+    changed(
+      pieces,
+      () => dice.chance(0.6),
+      (piece) => (piece[1] = dice.pick([0, 1, 2, 3])),
+    ),
+  (pieces, dice) =>
+    changed(
+      pieces,
+      () => dice.chance(0.4),
+      (piece) => (piece[8] = dice.pick([1, 2, 255])),
+    ),
+  (pieces, dice) =>
+    changed(
+      pieces,
+      (i) => i === dice.below(pieces.length),
+      (piece) => put16(piece, 2, dice.between(20, piece.length)),
+    ),
+  (pieces, dice) =>
+    changed(
+      pieces,
+      (i) => i === dice.below(pieces.length),
+      (piece) => put16(piece, 6, dice.between(0, 12) | (dice.chance(0.5) ? 0x2000 : 0)),
+    ),
+  (pieces, dice) => {
+    const more = dice.pick(pieces).slice()
+    return isIpv6(more)
+      ? pieces
+      : [
+          ...pieces.slice(0, -1),
+          ...changed(
+            [more],
+            () => true,
+            (piece) => put16(piece, 6, 0x2000 | dice.between(0, 12)),
+          ),
+          pieces.at(-1)!,
+        ]
+  },
+  (pieces, dice) =>
+    pieces.map((piece) =>
+      !isIpv6(piece) && dice.chance(0.5) ? withOptions(piece, dice.pick(harmlessOptions)) : piece,
+    ),
+]
+
+function changed(
+  pieces: Uint8Array[],
+  which: (index: number) => boolean,
+  change: (piece: Uint8Array) => void,
+): Uint8Array[] {
+  return pieces.map((piece, i) => {
+    if (isIpv6(piece) || !which(i)) return piece
+    const copy = piece.slice()
+    change(copy)
+    fixHeaderChecksum(copy)
+    return copy
+  })
+}
+
+function setDontFragment(piece: Uint8Array): void {
+  piece[6]! |= 0x40
+}
+
+/** Fragments of one packet with something strange about them. */
+export function disturb(pieces: Uint8Array[], dice: Dice): Uint8Array[] {
+  return dice.pick(disturbances)([...pieces], dice)
+}
+
 /** A way to spoil a packet of TCP, UDP or SCTP. It may change the packet that it is given, or make another. */
 type Spoiler = (packet: Uint8Array, dice: Dice) => Uint8Array
 
@@ -282,21 +369,27 @@ const spoilers: readonly Spoiler[] = [
         fixHeaderChecksum(packet)
         break
       default:
-        return withOptions(packet, dice.pick(optionLists))
+        return withOptions(packet, dice.pick(someOptions))
     }
     return packet
   },
 ]
 
-/** IPv4 options: harmless ones, a source route, a broken one. */
-const optionLists: readonly (readonly number[])[] = [
+/** The last two are of a kind that nobody knows, one to be copied into all fragments, one not. */
+const harmlessOptions = [
   [1, 1, 1, 1],
   [1, 1, 1, 0],
+  [227, 4, 1, 2],
+  [99, 4, 1, 2],
+]
+
+/** IPv4 options: harmless ones, a source route, broken ones. */
+const someOptions = [
+  ...harmlessOptions,
   [148, 4, 0, 0],
   [131, 7, 4, 10, 2, 0, 3, 0],
   [7, 7, 4, 0, 0, 0, 0, 0],
   [68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-  [99, 4, 1, 2],
   [7, 60, 4, 0],
   [1, 7, 0, 0],
 ]

@@ -2,6 +2,7 @@ import { SeededRandom } from '../port/random.js'
 import { hexOf } from './decode.js'
 import {
   Dice,
+  disturb,
   encapsulate,
   fragments,
   icmpMessage,
@@ -710,6 +711,8 @@ class Generator {
     if (!flow) return
     const { transport, client, clientPort, virtual, virtualPort } = flow
     const fromServer = dice.chance(0.25) && flow.service.everyone.length > 0
+    const isLong = dice.chance(0.25)
+    const length = isLong ? dice.between(1490, 3500) : dice.between(20, 200)
     const replier = fromServer ? dice.pick(flow.service.everyone) : undefined
     const whole = replier
       ? packetOf(
@@ -719,7 +722,7 @@ class Generator {
           client,
           clientPort,
           this.anything(transport),
-          dice.between(20, 200),
+          length,
         )
       : packetOf(
           transport,
@@ -728,15 +731,25 @@ class Generator {
           virtual,
           virtualPort,
           transport === 'tcp' ? dice.pick(['S', 'A', 'PA']) : this.anything(transport),
-          dice.between(20, 200),
+          length,
         )
-    const at = dice.pick([[16], [24, 48], [8], [40]])
-    const pieces = fragments(whole, at, dice.between(1, 65535))
-    if (dice.chance(0.2)) pieces.reverse()
-    // One may be lost, or come twice.
-    if (dice.chance(0.15)) pieces.splice(dice.below(pieces.length), 1)
-    else if (dice.chance(0.1)) pieces.push(pieces[0]!)
-    for (const piece of pieces) this.raw(piece, replier ? 'server' : 'client', flow.mark)
+    const at = isLong
+      ? dice.pick([
+          [1480],
+          [1480, 2960],
+          [1400, 2800],
+          [800, 1600, 2400],
+          [16, 1480, 2960],
+          [1024, 1480, 2504],
+        ])
+      : dice.pick([[16], [24, 48], [8], [40], [8, 16], [16, 24, 48, 72], [64, 128], [32, 64, 72]])
+    let pieces = fragments(whole, at, dice.between(1, 65535))
+    while (pieces.length > 0 && dice.chance(0.45)) pieces = disturb(pieces, dice)
+    const pause = dice.chance(0.1) ? dice.below(pieces.length) : -1
+    pieces.forEach((piece, i) => {
+      if (i === pause) this.pass(dice.pick([1, 29, 31, 40]))
+      this.raw(piece, replier ? 'server' : 'client', flow.mark)
+    })
   }
 
   private malformed(): void {

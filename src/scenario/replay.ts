@@ -81,10 +81,10 @@ export async function replayEvents(
     world.advanceTo(event.atMs)
     options.onEvent?.(event, world.director)
     const record = await world.run(event, name)
-    if (record) trace.push(record)
+    if (record) trace.push(world.withSent(record))
   }
   options.onEvent?.(undefined, world.director)
-  trace.push(await world.end())
+  trace.push(world.withSent(await world.end()))
   return trace
 }
 
@@ -101,6 +101,7 @@ class World {
   private readonly backend: Backend
   private atMs = 0
   private marked = false
+  private readonly before: SentPacket[] = []
 
   constructor(
     events: readonly Event[],
@@ -153,6 +154,7 @@ class World {
       neighbours: routes,
       clock: this.clock,
       kernelPath: { port: KERNEL_PORT },
+      roomBehindFragment,
     })
     this.host = new Host(addresses.virtual, random)
     const { director, clock } = this
@@ -186,7 +188,15 @@ class World {
       this.clock.advanceJiffies(Math.min(left, next))
       this.expire()
       this.dataPlane.round()
+      for (const side of wiring.sideNames)
+        for (const frame of this.ports[side].takeTransmitted()) this.note(this.before, side, frame)
     }
+  }
+
+  /** A record with what has been sent since the last one because time has passed. */
+  withSent(record: TraceRecord): TraceRecord {
+    if (this.before.length === 0) return record
+    return { ...record, before: this.before.splice(0) }
   }
 
   /** All that is due, however much it is. */
@@ -265,7 +275,7 @@ class World {
     port.inject(frame)
     while (port.pending > 0) this.dataPlane.round()
     for (const each of wiring.sideNames)
-      for (const sent of this.ports[each].takeTransmitted()) this.record(record, each, sent)
+      for (const sent of this.ports[each].takeTransmitted()) this.note(record.out, each, sent)
     for (const left of this.kernelPort.takeTransmitted()) this.leave(record, left, event)
   }
 
@@ -283,12 +293,12 @@ class World {
       return
     }
     for (const { side: out, dmac, packet: sent } of refused ?? host.forward(packet, side))
-      this.record(record, out, frameOf(sent, dmac, macOf(out)))
+      this.note(record.out, out, frameOf(sent, dmac, macOf(out)))
   }
 
-  private record(record: PacketRecord, side: Side, frame: Uint8Array): void {
+  private note(sent: SentPacket[], side: Side, frame: Uint8Array): void {
     this.options.onFrame?.(frame, side, 'out', this.atMs)
-    record.out.push(sentPacket(side, frame))
+    sent.push(sentPacket(side, frame))
   }
 
   /** The packet that comes next bears this firewall mark: a rule that matches all gives it. */
@@ -297,6 +307,17 @@ class World {
     this.director.execute({ op: 'set-marks', rules: mark === 0 ? [] : [{ mark }] })
     this.marked = mark !== 0
   }
+}
+
+/**
+ * Room behind a fragment in the oracle's kernel, where a sent frame lies in memory of its own: in front of the IP header
+ * are 16 bytes, behind the packet comes what is left of the allocation, which ends with struct skb_shared_info.
+ */
+function roomBehindFragment(receivedBytes: number, usedBytes: number): number {
+  const [before, shared, line] = [16, 320, 64]
+  const needed = Math.ceil((before + ethernet.HEADER_BYTES + receivedBytes) / line) * line + shared
+  const allocated = 2 ** Math.ceil(Math.log2(needed))
+  return allocated - shared - before - usedBytes
 }
 
 /** Where packets come from. */
@@ -329,6 +350,10 @@ class ScenarioDirector extends Director {
 
   protected override processRequest(): Verdict {
     return this.isForwarding ? Verdict.decline : super.processRequest()
+  }
+
+  protected override isDelivered(): boolean {
+    return !this.isForwarding
   }
 }
 

@@ -9,8 +9,14 @@ export interface SentPacket {
   ip: string
 }
 
+/** What has happened since the record before this one. */
+interface Since {
+  /** What left the director because time has passed: of no packet, but of one that did not come. Absent if nothing. */
+  before?: SentPacket[]
+}
+
 /** What became of a packet. */
-export interface PacketRecord {
+export interface PacketRecord extends Since {
   line: number
   out: SentPacket[]
   /** The packet went on to the director's own stack; `out` is then empty. */
@@ -18,7 +24,7 @@ export interface PacketRecord {
 }
 
 /** What an ipvsadm command answered. */
-export interface IpvsadmRecord {
+export interface IpvsadmRecord extends Since {
   line: number
   exit: number
   stdout: string
@@ -37,7 +43,7 @@ export interface ConnectionRecord {
 }
 
 /** What is there when the scenario has ended. */
-export interface EndRecord {
+export interface EndRecord extends Since {
   end: true
   /** `ipvsadm -L -n --stats --exact`. */
   services: string

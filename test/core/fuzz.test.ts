@@ -11,6 +11,7 @@ import { Verdict } from '../../src/core/verdict.js'
 import { ETHERNET_HEADROOM } from '../../src/port/frame-pool.js'
 import { SeededRandom } from '../../src/port/random.js'
 import { FRAMES, frameFor, FuzzWorld, soundPackets, spoil, SPOILS } from '../support/fuzz-world.js'
+import { isLaterFragment } from '../support/observed-director.js'
 import { packetProblems, packetSummary } from '../support/packets.js'
 
 const BULK_FRAMES = 300_000
@@ -28,8 +29,7 @@ function countSent(world: FuzzWorld, sent: Uint8Array[][]): number {
   sent.forEach((packets, port) => {
     for (const packet of packets) {
       const ip = port === 2 ? packet : packet.subarray(14)
-      const isLaterFragment = ((ip[6]! & 0x1f) << 8) + ip[7]! !== 0
-      if (port === 2 || !isLaterFragment) count++
+      if (!isLaterFragment(ip)) count++
       // What the kernel gets is as it came; what leaves by the director's own hand has a sound header.
       if (port === 2) continue
       const problems = packetProblems(ip).filter((p) => /^(IP |total|header of)/.test(p))
@@ -42,17 +42,18 @@ function countSent(world: FuzzWorld, sent: Uint8Array[][]): number {
 
 /** What the books say must have been sent, all told. */
 function expectedSent(world: FuzzWorld): number {
-  const { ends, lost } = world.director
+  const { ends, gatheredEnds, lost } = world.director
   const afterwards = ['neighbour-unresolved', 'neighbour-queue-full', 'no-route', 'no-frame']
   const lostAfterwards = afterwards.reduce((sum, reason) => sum + (lost[reason] ?? 0), 0)
-  return ends.forwarded + ends.answered + ends.declined - lostAfterwards
+  const ofFragments = gatheredEnds.sent + gatheredEnds.timeouts
+  return ends.forwarded + ends.answered + ends.declined + ofFragments - lostAfterwards
 }
 
 function expectedReceived(world: FuzzWorld): number {
   const { ends, lost } = world.director
   const linkReasons = ['truncated-link-header', 'not-for-us', 'not-ip']
   const lostBefore = linkReasons.reduce((sum, reason) => sum + (lost[reason] ?? 0), 0)
-  return ends.forwarded + ends.answered + ends.declined + ends.dropped + lostBefore
+  return Object.values(ends).reduce((sum, count) => sum + count, lostBefore)
 }
 
 function heapUsed(): number {

@@ -4,7 +4,7 @@ import type { Command, DestinationOptions, ServiceOptions } from '../../src/core
 import { RouteTable, type RouteUpdate } from '../../src/core/route-table.js'
 import { MemoryPort } from '../../src/drivers/memory.js'
 import { ManualClock } from '../../src/port/clock.js'
-import { FramePool } from '../../src/port/frame-pool.js'
+import { FramePool, SCRATCH_BYTES } from '../../src/port/frame-pool.js'
 import { LinkLayer } from '../../src/port/packet-port.js'
 import { SeededRandom, type Random } from '../../src/port/random.js'
 import { ObservedDirector } from './observed-director.js'
@@ -130,7 +130,7 @@ function routes(): RouteUpdate[] {
 
 /** Ports 0 and 1 are Ethernet, of the clients and the servers; port 2 leads into the kernel's stack. */
 export class FuzzWorld {
-  readonly pool = new FramePool(new ArrayBuffer(2048 * FRAMES), 2048, FRAMES)
+  readonly pool = new FramePool(new ArrayBuffer(2048 * FRAMES + SCRATCH_BYTES), 2048, FRAMES)
   readonly clock = new ManualClock()
   readonly director: ObservedDirector
   readonly ports: readonly [MemoryPort, MemoryPort, MemoryPort]
@@ -182,11 +182,14 @@ export class FuzzWorld {
     return sent
   }
 
-  /** The same, with time for the packets that wait for neighbours to be given up. */
+  /** The same, with time for what waits for neighbours or for the rest of its packet to be given up. */
   settle(): Uint8Array[][] {
     const sent = this.carry()
-    this.clock.advanceSeconds(4)
-    this.carry().forEach((packets, i) => sent[i]!.push(...packets))
+    // Answers to what is given up wait for neighbours in turn.
+    for (const seconds of [40, 4]) {
+      this.clock.advanceSeconds(seconds)
+      this.carry().forEach((packets, i) => sent[i]!.push(...packets))
+    }
     return sent
   }
 }

@@ -10,8 +10,15 @@ import { packetProblems, packetSummary } from './packets.js'
  */
 export class ObservedDirector extends Director {
   readonly violations: string[] = []
-  /** How packets ended: sent on as themselves, answered with an ICMP error, left to the kernel, gone. */
-  readonly ends = { forwarded: 0, answered: 0, declined: 0, dropped: 0 }
+  /**
+   * How packets ended: sent on as themselves, answered with an ICMP error, left to the kernel (later fragments apart),
+   * gone, or kept as fragments.
+   */
+  readonly ends = {
+    ...{ forwarded: 0, answered: 0, declined: 0, declinedLater: 0, dropped: 0, gathered: 0 },
+  }
+  /** How packets ended that were put together, and which timeouts were told of. */
+  readonly gatheredEnds = { sent: 0, dropped: 0, timeouts: 0 }
   /** Packets that the data plane gave up, by reason. */
   readonly lost: Record<string, number> = {}
   private readonly pool: FramePool
@@ -48,15 +55,31 @@ export class ObservedDirector extends Director {
       else ends.answered++
       if (newReasons > 1) this.note(before, `counted under ${newReasons} reasons`)
       this.checkForwarded(network, before, newReasons === 1)
+    } else if (verdict === Verdict.gather) {
+      ends.gathered++
+      if (newReasons !== 0) this.note(before, `a fragment, ${newReasons} reasons`)
     } else {
-      if (verdict === Verdict.decline) ends.declined++
-      else ends.dropped++
+      if (verdict !== Verdict.decline) ends.dropped++
+      else if (isLaterFragment(before)) ends.declinedLater++
+      else ends.declined++
       if (newReasons !== 1) this.note(before, `not forwarded, ${newReasons} reasons`)
       if (verdict === Verdict.decline) {
         const after = bytes.subarray(network, network + available)
         if (Buffer.compare(before, after) !== 0) this.note(before, 'declined, but changed')
       }
     }
+    return verdict
+  }
+
+  override processGathered(...args: Parameters<Director['processGathered']>): Verdict {
+    const verdict = super.processGathered(...args)
+    this.gatheredEnds[verdict === Verdict.drop ? 'dropped' : 'sent']++
+    return verdict
+  }
+
+  override answerTimeout(...args: Parameters<Director['answerTimeout']>): Verdict {
+    const verdict = super.answerTimeout(...args)
+    if (verdict === Verdict.forward) this.gatheredEnds.timeouts++
     return verdict
   }
 
@@ -94,6 +117,11 @@ export class ObservedDirector extends Director {
     if (this.violations.length < 20)
       this.violations.push(`${what}; in: ${Buffer.from(packet).toString('hex')}`)
   }
+}
+
+/** Whether an IPv4 packet is a fragment that does not begin its packet. */
+export function isLaterFragment(ip: Uint8Array): boolean {
+  return ((ip[6]! & 0x1f) << 8) + ip[7]! !== 0
 }
 
 /** The packet without what a link layer padded behind it. */

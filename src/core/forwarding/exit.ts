@@ -35,6 +35,8 @@ export class Exit {
   hop: number = NO_HOP
   /** Largest packet for the way on, where that is less than the hop's own MTU; else 0. */
   mtu = 0
+  /** Of a packet that was put together: bytes from its start on that have been written to; else 0. */
+  written = 0
   /** What is sent is an ICMP error of the director's own. */
   isAnswer = false
   /** Time in jiffies. */
@@ -63,6 +65,7 @@ export class Exit {
   /** Before each packet. */
   begin(): void {
     this.mtu = 0
+    this.written = 0
     this.isAnswer = false
   }
 

@@ -52,7 +52,25 @@ export function masqueradeRequest(
     rewrite(exit.pool, packet, ipv4.DESTINATION, addressBe, DESTINATION_PORT, portBe)
     exit.finishOptions(packet)
   }
+  noteWritten(exit, packet)
   return exit.forward(packet.network, packet.totalBytes, hop)
+}
+
+/** Of a packet that was put together, see Exit.written. */
+function noteWritten(exit: Exit, packet: Packet): void {
+  if (packet.largestFragment !== 0)
+    exit.written = packet.headerBytes + headerBytesOf(packet.protocol)
+}
+
+function headerBytesOf(protocol: number): number {
+  switch (protocol) {
+    case ipv4.IpProtocol.tcp:
+      return tcp.MIN_HEADER_BYTES
+    case ipv4.IpProtocol.udp:
+      return udp.HEADER_BYTES
+    default:
+      return sctp.HEADER_BYTES
+  }
 }
 
 /** Nothing that came from outside goes to the director's loopback. */
@@ -76,6 +94,7 @@ export function masqueradeReply(
     const addressBe = table.words[connection * LINE_WORDS + W.virtualBe]!
     rewrite(exit.pool, packet, ipv4.SOURCE, addressBe, SOURCE_PORT, portBe)
   }
+  noteWritten(exit, packet)
   return exit.forward(packet.network, packet.totalBytes, hop)
 }
 

@@ -174,7 +174,9 @@ function passTowards(exit: Exit, packet: Packet, hop: number): number {
     return NO_HOP
   }
   const mtu = neighbours.mtu[hop]!
-  if (packet.totalBytes > mtu && dontFragment(halfs, packet.network)) {
+  // Of a packet that was put together, the fragments have been routed.
+  const isWhole = packet.largestFragment === 0
+  if (isWhole && packet.totalBytes > mtu && dontFragment(halfs, packet.network)) {
     tooBig(exit, packet, mtu, 0)
     return NO_HOP
   }
@@ -183,7 +185,7 @@ function passTowards(exit: Exit, packet: Packet, hop: number): number {
 }
 
 /** Path MTU discovery: the sender learns what fits (RFC 1191). */
-function tooBig(exit: Exit, packet: Packet, mtu: number, sourceBe: number): void {
+export function tooBig(exit: Exit, packet: Packet, mtu: number, sourceBe: number): void {
   exit.answer(
     packet,
     Reason['too-big'],

@@ -13,6 +13,7 @@ import {
   sortConnections,
   type ConnectionRecord,
   type EndRecord,
+  type SentPacket,
   type Trace,
   type TraceRecord,
 } from '../trace.js'
@@ -95,23 +96,30 @@ function run(job: Job, host: Host): Trace {
   const world = new DirectorWorld(job, ip)
   try {
     const start = host.nextStartNanoseconds()
-    let nowMs = 0
+    let nowMs = -1
     const sleepTo = (ms: number): void => {
       sleepUntil(start + BigInt(Math.round(ms * 1e6)))
-      world.discard()
+      // What comes of the namespace's beginning is none of the scenario's.
+      if (nowMs < 0) world.discard()
+      else before.push(...world.sent())
       nowMs = ms
     }
-    sleepTo(0)
+    let before: SentPacket[] = []
     const trace: Trace = []
+    const push = (record: TraceRecord): void => {
+      trace.push(before.length > 0 ? { ...record, before } : record)
+      before = []
+    }
+    sleepTo(0)
     for (const event of job.events) {
       if (event.atMs > nowMs) sleepTo(event.atMs)
       const record = runEvent(event, world)
-      if (record) trace.push(record)
+      if (record) push(record)
     }
     const connections = listConnections()
     sleepTo(nowMs + SUMMING_MS)
     const services = ipvsadm.run(['-L', '-n', '--stats', '--exact'])
-    trace.push({ end: true, services: services.stdout, connections } satisfies EndRecord)
+    push({ end: true, services: services.stdout, connections } satisfies EndRecord)
     return trace
   } finally {
     world.close()

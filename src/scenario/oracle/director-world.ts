@@ -61,10 +61,17 @@ export class DirectorWorld {
     this.watch = new DeliveryWatch(job.watched, job.udpPorts)
   }
 
-  /** Forgets what the links carried since the last packet: nothing of it came of a packet. */
+  /** Forgets what the links have carried so far. */
   discard(): void {
     for (const side of sideNames) while (this.links[side].far.receive());
     this.watch.take()
+  }
+
+  /** What has left the director since the last packet: nothing of it came of a packet. */
+  sent(): SentPacket[] {
+    this.watch.take()
+    for (const side of sideNames) this.links[side].near.send(this.links[side].markerToFar)
+    return sideNames.flatMap((side) => this.sentTo(side))
   }
 
   /** Sends an IP packet to the director and waits until it has dealt with it. */

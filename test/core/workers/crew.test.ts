@@ -193,7 +193,12 @@ t.test('a crew is one director, whichever of its members a packet comes to', asy
             const answer = attempt(crew, step.command)
             if (answer !== expected) throw new Error(`${answer} and not ${expected}`)
           } else if (step.kind === 'wait') {
-            for (const harness of [one, crew]) harness.advance(step.seconds)
+            // Who is told of fragments that were given up is told by each worker in its time.
+            const [expected, sent] = [one, crew].map((harness) => {
+              harness.advance(step.seconds)
+              return harness.ports.reduce((sum, port) => sum + port.takeTransmitted().length, 0)
+            })
+            if (sent !== expected) throw new Error(`${sent} and not ${expected} sent in time`)
           } else {
             const packet = packetOf(step)
             const expected = comparable(one.send(0, packet))
