@@ -1,7 +1,7 @@
 /** What the part 'schedulers' measures, by the names under which the result keeps it. */
 import type { Metric, Parameters, Subject } from '../suite/measurement.js'
-import type { PartResult } from '../suite/result.js'
-import { hasParameters, spreadOf } from '../suite/statistics.js'
+import { DISTURBED_BOUND, type PartResult } from '../suite/result.js'
+import { hasParameters, seriesOf, spreadOf, type Series } from '../suite/statistics.js'
 import type { Change } from './cost.js'
 import type { Party } from './load.js'
 
@@ -58,22 +58,20 @@ export const NOTHING: Subject = { name: 'no decision', role: 'limit' }
 
 /** The figures of a result. */
 export class Figures {
-  private readonly byName = new Map<string, PartResult['samples'][number][]>()
+  private readonly byName = new Map<string, Series[]>()
 
   constructor(readonly part: PartResult) {
-    for (const sample of part.samples) {
-      const key = `${sample.metric}\n${sample.subject}`
-      const samples = this.byName.get(key)
-      if (samples === undefined) this.byName.set(key, [sample])
-      else samples.push(sample)
+    for (const series of seriesOf(part, DISTURBED_BOUND)) {
+      const key = `${series.metric.name}\n${series.subject.name}`
+      this.byName.set(key, [...(this.byName.get(key) ?? []), series])
     }
   }
 
-  /** Median of all rounds; undefined if it was not measured, or could not be told. */
+  /** Median of the rounds that count; undefined if it was not measured, or could not be told. */
   of({ name }: Metric, subject: string, parameters: Parameters): number | undefined {
     const values = (this.byName.get(`${name}\n${subject}`) ?? [])
-      .filter((sample) => hasParameters(sample.parameters, parameters))
-      .map(({ value }) => value)
+      .filter((series) => hasParameters(series.parameters, parameters))
+      .flatMap(({ used }) => used.map(({ value }) => value))
     return values.length === 0 ? undefined : spreadOf(values).median
   }
 

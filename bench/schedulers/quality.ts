@@ -144,7 +144,7 @@ export interface Quality {
   /** What a server that returns has to take over to have its share of the clients by its weight. */
   readonly leastByReturn: number
   readonly fillSeconds: number | undefined
-  /** In the first seconds after its return: its share of new connections, against its fair share. */
+  /** In the first moments after its return: its share of new connections, against its fair share. */
   readonly flood: number | undefined
   /** Until the server is drained. */
   readonly refused: number
@@ -152,7 +152,7 @@ export interface Quality {
   readonly refusedWhileDraining: number
 }
 
-/** The first seconds after a return, as a share of the load. */
+/** The first moments after a return: until the server is full, but no more than this share of the load. */
 const FIRST_SHARE = 1 / 80
 
 export function qualityOf(course: Course): Quality {
@@ -165,6 +165,7 @@ export function qualityOf(course: Course): Quality {
     clients === 0 ? undefined : moved / clients
   const leaving = movesAt(attempts, leaveMs, windowMs, leaver)
   const fill = fillMs(snapshots, weights, leaver, returnMs, drainMs)
+  const first = Math.min(fill ?? Infinity, endMs * FIRST_SHARE)
   const total = weights.reduce((sum, weight) => sum + weight, 0)
   return {
     imbalance: isLaden
@@ -190,7 +191,7 @@ export function qualityOf(course: Course): Quality {
     movedByReturn: moved(movesAt(attempts, returnMs, windowMs, leaver)),
     leastByReturn: weights[leaver]! / total,
     fillSeconds: fill === undefined ? undefined : fill / 1000,
-    flood: shareOfNew(course, leaver, returnMs, returnMs + endMs * FIRST_SHARE),
+    flood: shareOfNew(course, leaver, returnMs, returnMs + first),
     refused: refusedShare(attempts, 0, drainMs),
     refusedWhileDraining: refusedShare(attempts, drainMs, endMs),
   }

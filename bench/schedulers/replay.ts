@@ -61,7 +61,7 @@ export interface Attempt {
 }
 
 const MS_PER_JIFFY = 1000 / JIFFIES_PER_SECOND
-const SNAPSHOTS = 400
+const SNAPSHOTS = 1600
 
 /** The one to leave: of those with the greatest weight the one that schedulers find first, which fo uses. */
 export const leaverOf = (weights: readonly number[]): number =>
