@@ -42,6 +42,7 @@ export class Crew {
     readonly connections: readonly SharedArrayBuffer[],
     /** Room in each worker's table. */
     readonly maxConnections: number,
+    private readonly wakeUps: readonly WakeUp[],
     private readonly failed: (error: Error) => void,
   ) {}
 
@@ -56,7 +57,7 @@ export class Crew {
     const plan = workers > 1 ? planOf(options, frameCount, wakeUps) : undefined
     const connections: SharedArrayBuffer[] = []
     const threads: DataPlaneThread[] = []
-    const crew = new Crew(threads, connections, maxConnections, options.failed)
+    const crew = new Crew(threads, connections, maxConnections, wakeUps, options.failed)
     try {
       for (const [self, plans] of ports.plans.entries()) {
         connections.push(new SharedArrayBuffer(ConnectionTable.bytesFor(maxConnections)))
@@ -80,13 +81,11 @@ export class Crew {
               forgettable: (destinations) => threads.forEach((one) => one.forget(destinations)),
               failed: options.failed,
             },
-            wakeUps[self],
+            wakeUps[self]!,
           ),
         )
       }
     } catch (error) {
-      // Those whose thread has not come into being: a thread closes its own.
-      for (const wakeUp of wakeUps.slice(threads.length + 1)) wakeUp.close()
       await crew.stop()
       throw error
     }
@@ -158,6 +157,8 @@ export class Crew {
   /** Lets the threads finish what is under way and waits for their end. */
   async stop(): Promise<void> {
     await Promise.all(this.threads.map((one) => one.stop()))
+    // Any of them may have woken another until its end.
+    for (const wakeUp of this.wakeUps) wakeUp.close()
   }
 }
 

@@ -3,7 +3,7 @@ import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads'
 import { IpvsError, type Command, type Reply } from '../core/commands.js'
 import type { RouteUpdate } from '../core/route-table.js'
 import type { Forgettable } from '../core/configuration.js'
-import { WakeUp } from '../drivers/waiter.js'
+import type { WakeUp } from '../drivers/waiter.js'
 import type {
   FromThread,
   OpenedPort,
@@ -66,12 +66,12 @@ export class DataPlaneThread {
   /**
    * Starts the thread and waits until its ports are open. Fails with the error that opening a port failed with.
    *
-   * @param wakeUp the thread's own, which is closed when the thread ends
+   * @param wakeUp the thread's own; to be closed when nobody can ring it any more
    */
   static async start(
     options: Omit<ThreadOptions, 'channel' | 'attention' | 'wakeUp'>,
     events: ThreadEvents,
-    wakeUp = new WakeUp(),
+    wakeUp: WakeUp,
   ): Promise<DataPlaneThread> {
     const { port1, port2 } = new MessageChannel()
     const workerData: ThreadOptions = {
@@ -98,7 +98,6 @@ export class DataPlaneThread {
     } catch (error) {
       port1.close()
       await worker.terminate()
-      wakeUp.close()
       throw error
     }
   }
@@ -136,7 +135,6 @@ export class DataPlaneThread {
       await exit
     }
     this.channel.close()
-    this.wakeUp.close()
   }
 
   private request(message: (id: number) => ToThread): Promise<unknown> {

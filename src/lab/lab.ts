@@ -130,10 +130,17 @@ export class Lab {
     return namespace
   }
 
-  /** Makes a veth pair between two namespaces, both ends up. */
-  async connect(a: Namespace, aDevice: string, b: Namespace, bDevice: string): Promise<void> {
-    const pair = ['link', 'add', 'name', aDevice, 'netns', a.name, 'type', 'veth']
-    await runOrThrow('ip', [...pair, 'peer', 'name', bDevice, 'netns', b.name])
+  /** Makes a veth pair between two namespaces, both ends up, with so many queues in each direction. */
+  async connect(
+    a: Namespace,
+    aDevice: string,
+    b: Namespace,
+    bDevice: string,
+    queues = 1,
+  ): Promise<void> {
+    const counts = ['numtxqueues', String(queues), 'numrxqueues', String(queues)]
+    const pair = ['link', 'add', 'name', aDevice, 'netns', a.name, ...counts, 'type', 'veth']
+    await runOrThrow('ip', [...pair, 'peer', 'name', bDevice, 'netns', b.name, ...counts])
     for (const [namespace, device] of [
       [a, aDevice],
       [b, bDevice],
@@ -153,8 +160,8 @@ export class Lab {
   }
 
   /** Connects a station to a switch; the switch's port has the station's role for a name. */
-  async plug(station: Namespace, device: string, lan: Namespace): Promise<void> {
-    await this.connect(station, device, lan, station.role)
+  async plug(station: Namespace, device: string, lan: Namespace, queues = 1): Promise<void> {
+    await this.connect(station, device, lan, station.role, queues)
     await lan.ip('link', 'set', station.role, 'master', 'br0')
   }
 

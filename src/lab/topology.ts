@@ -94,6 +94,8 @@ export interface TopologyOptions {
   driver: Driver
   /** Real servers, 1 to 100. */
   servers: number
+  /** Queues of the director's interfaces where it masquerades, 1. */
+  queues?: number
 }
 
 /** Compiled programs of this folder, as node runs them. */
@@ -115,15 +117,15 @@ export async function buildTopology(lab: Lab, options: TopologyOptions): Promise
 
 async function buildMasquerade(
   lab: Lab,
-  { method, driver, servers }: TopologyOptions,
+  { method, driver, servers, queues = 1 }: TopologyOptions,
 ): Promise<Topology> {
   const [client, director, inside] = [
     await lab.addNamespace('client'),
     await lab.addNamespace('director'),
     await lab.addSwitch('inside'),
   ]
-  await lab.connect(client, 'eth0', director, 'eth0')
-  await lab.plug(director, 'eth1', inside)
+  await lab.connect(client, 'eth0', director, 'eth0', queues)
+  await lab.plug(director, 'eth1', inside, queues)
   await client.ip('address', 'add', '192.168.10.10/24', 'dev', 'eth0')
   await client.ip('route', 'add', 'default', 'via', '192.168.10.1')
   await director.ip('address', 'add', '192.168.10.1/24', 'dev', 'eth0')
