@@ -8,6 +8,37 @@
 #include <sys/prctl.h>
 #include <time.h>
 
+constexpr uintptr_t kHugePage = 2 << 20;
+
+static uintptr_t RoundUp(uintptr_t value, uintptr_t unit) { return (value + unit - 1) / unit * unit; }
+
+// mmap with the beginning at a huge page's boundary, if one fits.
+static void* MapAligned(size_t bytes) {
+  auto map = [](size_t size) {
+    return mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  };
+  if (bytes < kHugePage) return map(bytes);
+  size_t kept = RoundUp(bytes, static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)));
+  void* memory = map(kept + kHugePage);
+  if (memory == MAP_FAILED) return memory;
+  auto start = reinterpret_cast<uintptr_t>(memory);
+  uintptr_t aligned = RoundUp(start, kHugePage);
+  if (aligned > start) munmap(memory, aligned - start);
+  size_t behind = start + kHugePage - aligned;
+  if (behind > 0) munmap(reinterpret_cast<void*>(aligned + kept), behind);
+  return reinterpret_cast<void*>(aligned);
+}
+
+// preferHugePages(memory)
+static Napi::Value PreferHugePages(const Napi::CallbackInfo& info) {
+  auto memory = SpanArgument<uint8_t>(info, 0, "memory");
+  auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  auto start = RoundUp(reinterpret_cast<uintptr_t>(memory.data), page);
+  uintptr_t end = (reinterpret_cast<uintptr_t>(memory.data) + memory.length) / page * page;
+  return Napi::Boolean::New(
+      info.Env(), start < end && madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE) == 0);
+}
+
 // mapMemory(bytes): zeroed pages of their own, unmapped when the ArrayBuffer is collected. Children of a
 // fork do not inherit them: the kernel may be writing packets into them.
 static Napi::Value MapMemory(const Napi::CallbackInfo& info) {
@@ -18,8 +49,7 @@ static Napi::Value MapMemory(const Napi::CallbackInfo& info) {
     throw Napi::RangeError::New(env, "bytes: must be an integer from 1 to 4294967295");
   size_t bytes = static_cast<size_t>(wanted);
   std::string doing = "mapping " + std::to_string(bytes) + " bytes of memory";
-  void* memory =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = MapAligned(bytes);
   if (memory == MAP_FAILED) throw SystemError(env, errno, "mmap", doing);
   if (madvise(memory, bytes, MADV_DONTFORK) < 0) {
     int error = errno;
@@ -126,6 +156,7 @@ static Napi::Value Wait(const Napi::CallbackInfo& info) {
 
 void InitPoll(Napi::Env env, Napi::Object exports) {
   exports.Set("mapMemory", Napi::Function::New<MapMemory>(env, "mapMemory"));
+  exports.Set("preferHugePages", Napi::Function::New<PreferHugePages>(env, "preferHugePages"));
   exports.Set("readClock", Napi::Function::New<ReadClock>(env, "readClock"));
   exports.Set("sleepUntil", Napi::Function::New<SleepUntil>(env, "sleepUntil"));
   exports.Set("createEvent", Napi::Function::New<CreateEvent>(env, "createEvent"));

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FRAME_SIZE = 2048, RING_SIZE = 2048, FRAMES = 4 * RING_SIZE + 1024, BATCH = 64 };
+enum { FRAME_SIZE = 2048, RING_SIZE = 2048, FRAMES = 4 * RING_SIZE + 1024, BATCH = 256 };
 
 struct ring {
   uint32_t *producer, *consumer, *flags;

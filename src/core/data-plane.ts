@@ -14,8 +14,11 @@ import { Ipv6Reassembly } from './reassembly-ipv6.js'
 import { Reason, Verdict } from './verdict.js'
 import type { Handover } from './workers/handover.js'
 
-/** Frames taken from one port before the next port has its turn. */
-export const BATCH_SIZE = 64
+/**
+ * Frames taken from one port before the next port has its turn. As many as one can wait for at the end of a burst:
+ * between batches the kernel transmits, and what the director works with has to be brought back to the cache.
+ */
+export const BATCH_SIZE = 256
 
 /** How long a packet waits for its neighbour, as long as the kernel asks: three solicitations, a second apart. */
 const NEIGHBOUR_WAIT_JIFFIES = 3 * JIFFIES_PER_SECOND

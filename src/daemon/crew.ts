@@ -7,6 +7,7 @@ import { FRAMES_PER_RING, Handover } from '../core/workers/handover.js'
 import { mergeReplies } from '../core/workers/merge.js'
 import { framesForPorts } from '../drivers/afxdp.js'
 import { mapSharedFrames, WakeUp } from '../drivers/waiter.js'
+import { preferHugePages } from '../kernel/memory.js'
 import { SCRATCH_BYTES } from '../port/frame-pool.js'
 import type { PortCounters } from '../port/packet-port.js'
 import type { PortSet } from './port-set.js'
@@ -60,7 +61,9 @@ export class Crew {
     const crew = new Crew(threads, connections, maxConnections, wakeUps, options.failed)
     try {
       for (const [self, plans] of ports.plans.entries()) {
-        connections.push(new SharedArrayBuffer(ConnectionTable.bytesFor(maxConnections)))
+        connections.push(
+          preferHugePages(new SharedArrayBuffer(ConnectionTable.bytesFor(maxConnections))),
+        )
         threads.push(
           await DataPlaneThread.start(
             {

@@ -119,6 +119,11 @@ export class AfxdpPort implements PacketPort {
   private receiving = 0
   private sending = 0
   private readonly fillFrames: number
+  /**
+   * Of no use but to make `receive` read every frame: another processor has written them, and those reads wait for
+   * memory together, where the first look at each packet would wait alone.
+   */
+  protected touched = 0
   private isStalled = false
   private isOpen = true
 
@@ -210,6 +215,8 @@ export class AfxdpPort implements PacketPort {
     const room = batch.capacity - batch.count
     if (count > room) count = room
     if (count === 0) return 0
+    const { words } = this.pool
+    let touched = 0
     let bytes = 0
     let at = this.received
     for (let i = 0; i < count; i++) {
@@ -218,9 +225,11 @@ export class AfxdpPort implements PacketPort {
       const length = cells[descriptor + 2]!
       held[offset >>> frameShift] = 0
       batch.push(offset, length)
+      touched ^= words[offset >> 2]!
       bytes += length
       at = (at + 1) | 0
     }
+    this.touched = touched
     this.received = at
     Atomics.store(cells, this.rxConsumer, at)
     this.receiving -= count

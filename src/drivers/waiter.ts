@@ -1,8 +1,9 @@
+import { preferHugePages } from '../kernel/memory.js'
 import { native, type Native } from '../kernel/native.js'
 
 /** Page-aligned memory for a FramePool, usable as a UMEM. */
 export function mapFrames(bytes: number): ArrayBuffer {
-  return native().mapMemory(bytes)
+  return preferHugePages(native().mapMemory(bytes))
 }
 
 const WASM_PAGE_BYTES = 65536
@@ -14,7 +15,8 @@ const WASM_PAGE_BYTES = 65536
  */
 export function mapSharedFrames(bytes: number): SharedArrayBuffer {
   const pages = Math.ceil(bytes / WASM_PAGE_BYTES)
-  return new webAssembly.Memory({ initial: pages, maximum: pages, shared: true }).buffer
+  const memory = new webAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+  return preferHugePages(memory.buffer)
 }
 
 /** What is needed of it, as TypeScript knows it only with the library of browsers. */

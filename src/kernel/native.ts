@@ -11,10 +11,15 @@ import { createRequire } from 'node:module'
 export interface Native {
   // -- memory, time, wake-up
   /**
-   * Anonymous page-aligned memory, zeroed, not inherited by child processes, unmapped when collected (by a
+   * Anonymous page-aligned memory (from 2 MiB on aligned to that), zeroed, not inherited by child processes, unmapped when collected (by a
    * turn of the event loop). Another thread cannot be given it: Node copies it or refuses.
    */
   mapMemory(bytes: number): ArrayBuffer
+  /**
+   * Asks the kernel for pages of 2 MiB for this memory (MADV_HUGEPAGE), whoever has made it; those that it has
+   * already stay as they are. False where the kernel knows none.
+   */
+  preferHugePages(memory: Uint8Array): boolean
   /** Writes CLOCK_MONOTONIC to the cell: [0] seconds, [1] nanoseconds. No allocation, unlike returning a number. */
   readClock(cell: Int32Array): void
   /** Sleeps until CLOCK_MONOTONIC shows this, to the precision of the kernel's timers. Blocks the thread. */
