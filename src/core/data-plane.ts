@@ -8,8 +8,8 @@ import { fragmentIpv4, fragmentIpv6, pulled } from './fragment.js'
 import type { Director } from './director.js'
 import { NeighbourQueue } from './neighbour-queue.js'
 import { NO_MARK } from './packet.js'
-import { Gathered } from './reassembly.js'
-import { Ipv4Reassembly, type Expired, type RoomBehind } from './reassembly-ipv4.js'
+import { Gathered, type Expired } from './reassembly.js'
+import { Ipv4Reassembly, type RoomBehind } from './reassembly-ipv4.js'
 import { Ipv6Reassembly } from './reassembly-ipv6.js'
 import { Reason, Verdict } from './verdict.js'
 import type { Handover } from './workers/handover.js'
@@ -123,8 +123,8 @@ export class DataPlane {
     }
     if (this.handover !== undefined) total += this.exchange(this.handover)
     if (this.waiting.count > 0) this.retryWaiting()
-    if (this.reassembly.waiting > 0) this.reassembly.giveUp(this.now, this.onExpired)
-    if (this.reassemblyIpv6.waiting > 0) this.reassemblyIpv6.expire(this.now)
+    if (this.reassembly.waiting > 0) this.reassembly.expire(this.now, this.onExpired)
+    if (this.reassemblyIpv6.waiting > 0) this.reassemblyIpv6.expire(this.now, this.onExpired)
     if (this.reassembly.lost + this.reassemblyIpv6.lost > 0) this.countLostFragments()
     for (let p = 0; p < this.ports.length; p++) {
       const batch = this.outgoing[p]!
@@ -228,7 +228,7 @@ export class DataPlane {
       }
       return
     }
-    switch (reassemblyIpv6.add(network, this.now)) {
+    switch (reassemblyIpv6.add(network, port, this.now)) {
       case Gathered.complete:
         return this.processGathered(reassemblyIpv6, port, NO_MARK)
       case Gathered.waits:

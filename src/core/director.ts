@@ -3,7 +3,11 @@ import type { FramePool } from '../port/frame-pool.js'
 import { AddressSort, HopState, NO_HOP, type Neighbours } from '../port/neighbours.js'
 import type { Random } from '../port/random.js'
 import { IcmpType, mayAnswer, TimeExceededCode, UnreachableCode } from '../wire/icmp.js'
-import { Icmpv6Type, UnreachableCode as UnreachableCodeIpv6 } from '../wire/icmpv6.js'
+import {
+  Icmpv6Type,
+  REASSEMBLY_TIME_EXCEEDED,
+  UnreachableCode as UnreachableCodeIpv6,
+} from '../wire/icmpv6.js'
 import * as ipv4 from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import * as sctp from '../wire/sctp.js'
@@ -25,7 +29,8 @@ import { forwardThroughTunnel } from './forwarding/tunnel.js'
 import { IcmpLimiter } from './icmp-limiter.js'
 import { MarkRules } from './marks.js'
 import { hasPorts, NO_MARK, Packet, PORTS_BYTES, readTransport } from './packet.js'
-import type { Expired, Passage } from './reassembly-ipv4.js'
+import type { Expired } from './reassembly.js'
+import type { Passage } from './reassembly-ipv4.js'
 import { Protocols } from './protocols/index.js'
 import { Direction } from './protocols/protocol.js'
 import { SctpState } from './protocols/sctp.js'
@@ -453,16 +458,8 @@ export class Director implements RelatedScheduler {
     const { network, chain } = packet
     const malformed = ipv6.validate(bytes, network, available)
     if (malformed !== ipv6.Malformed.none) return exit.drop(malformed)
-    packet.family = 6
-    packet.totalBytes = ipv6.totalLength(bytes, network)
-    packet.sourceAt = ipv6.sourceAt(network)
-    packet.destinationAt = ipv6.destinationAt(network)
-    packet.sourceBe = ipv6.foldAddress(words, packet.sourceAt)
-    packet.destinationBe = ipv6.foldAddress(words, packet.destinationAt)
-    const protocol = chain.walk(bytes, network, network + packet.totalBytes)
-    packet.protocol = protocol
-    packet.transport = chain.transport
-    packet.headerBytes = chain.transport - network
+    this.locateIpv6(ipv6.totalLength(bytes, network))
+    const { protocol } = packet
     const isMartian =
       ipv6.isMulticast(words, packet.sourceAt) || ipv6.isLoopback(words, packet.sourceAt)
     // Fragments are put together in front of all else, once there has been a service.
@@ -472,6 +469,22 @@ export class Director implements RelatedScheduler {
     if (chain.fragmentOffset !== 0) return exit.decline(Reason.fragment)
     if (protocol === ipv4.IpProtocol.icmpv6) return this.icmpv6.process(packet)
     return this.processTransport()
+  }
+
+  /** Notes where the headers of an IPv6 packet are. */
+  private locateIpv6(totalBytes: number): void {
+    const { bytes, words, packet } = this
+    const { network, chain } = packet
+    packet.family = 6
+    packet.totalBytes = totalBytes
+    packet.sourceAt = ipv6.sourceAt(network)
+    packet.destinationAt = ipv6.destinationAt(network)
+    packet.sourceBe = ipv6.foldAddress(words, packet.sourceAt)
+    packet.destinationBe = ipv6.foldAddress(words, packet.destinationAt)
+    packet.protocol = chain.walk(bytes, network, network + packet.totalBytes)
+    packet.transport = chain.transport
+    packet.headerBytes = chain.transport - network
+    packet.transportBytes = totalBytes - packet.headerBytes
   }
 
   /** A packet that is whole, by its protocol, addresses and ports. */
@@ -768,7 +781,8 @@ export class Director implements RelatedScheduler {
   }
 
   /**
-   * The host that has sent a first fragment is told that the others have not come in time (ip_expire).
+   * The host that has sent a first fragment is told that the others have not come in time (ip_expire,
+   * ip6frag_expire_frag_queue).
    *
    * @returns as `process` does
    */
@@ -779,6 +793,15 @@ export class Director implements RelatedScheduler {
     packet.inPort = inPort
     packet.largestFragment = 0
     packet.mark = NO_MARK
+    const reason = Reason['reassembly-timeout']
+    if (this.bytes[offset]! >>> 4 === 6) {
+      this.locateIpv6(length)
+      const { timeExceeded } = Icmpv6Type
+      const code = REASSEMBLY_TIME_EXCEEDED
+      const verdict = exit.answerIpv6(packet, reason, timeExceeded, code, 0)
+      if (exit.isAnswer) this.countAnswer()
+      return verdict
+    }
     packet.family = 4
     packet.headerBytes = ipv4.headerBytes(this.bytes, offset)
     packet.totalBytes = length
@@ -794,7 +817,6 @@ export class Director implements RelatedScheduler {
     if (packet.headerBytes > ipv4.MIN_HEADER_BYTES && !this.readOptions()) return exit.verdict
     // It has passed its router before it was gathered.
     if (isForwarded) ipv4.decrementTtl(this.halfs, offset)
-    const reason = Reason['reassembly-timeout']
     const { reassembly } = TimeExceededCode
     const sourceBe = isForwarded ? 0 : packet.destinationBe
     const verdict = exit.answer(packet, reason, IcmpType.timeExceeded, reassembly, 0, sourceBe)

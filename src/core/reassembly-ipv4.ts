@@ -27,9 +27,6 @@ export interface Passage {
 
 interface Ipv4Queue extends Queue {
   readonly sourceBe: number
-  readonly isForwarded: boolean
-  /** Port of the fragment that came last. */
-  inPort: number
   /** Of the fragment that is at the packet's start. */
   mark: number
   /** Bytes received of it, with what the link layer may have padded. */
@@ -38,16 +35,6 @@ interface Ipv4Queue extends Queue {
   largestUncut: number
   /** Fragments that had come from the host when one of these came last. */
   distance: number
-}
-
-/** A first fragment whose packet has not come together in time. */
-export interface Expired {
-  /** Of its IP header. */
-  readonly offset: number
-  /** Bytes of it that could be used. */
-  readonly length: number
-  readonly inPort: number
-  readonly isForwarded: boolean
 }
 
 /** How many bytes may be joined to a first fragment of which so many were received. */
@@ -132,19 +119,6 @@ export class Ipv4Reassembly extends Reassembly<Ipv4Queue> {
     return this.assemble(key, queue)
   }
 
-  /**
-   * Gives up what has waited too long.
-   *
-   * @param onExpired told of the first fragment of each packet that has one, as long as it is there
-   */
-  giveUp(now: number, onExpired: (expired: Expired) => void): void {
-    this.expire(now, ({ fragments: [first], inPort, isForwarded }) => {
-      if (first?.start !== 0) return
-      const { offset, headerBytes, end } = first
-      onExpired({ offset, length: headerBytes + end, inPort, isForwarded })
-    })
-  }
-
   /** Packets with the same source, destination, protocol and identification are the same. */
   private keyOf(offset: number, { isForwarded }: Passage): string {
     const { bytes, words, halfs } = this.pool
@@ -157,10 +131,8 @@ export class Ipv4Reassembly extends Reassembly<Ipv4Queue> {
   private open(key: string, offset: number, { isForwarded }: Passage, now: number): Ipv4Queue {
     const sourceBe = ipv4.sourceBe(this.pool.words, offset)
     const queue: Ipv4Queue = {
-      ...emptyQueue(),
+      ...emptyQueue(isForwarded),
       sourceBe,
-      isForwarded,
-      inPort: 0,
       mark: 0,
       firstReceived: 0,
       largestUncut: 0,

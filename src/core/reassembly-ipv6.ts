@@ -26,9 +26,10 @@ export class Ipv6Reassembly extends Reassembly<Queue> {
    * Takes a fragment.
    *
    * @param offset of its IPv6 header, which is valid
+   * @param inPort index of the port that it came in by
    * @param now jiffies
    */
-  add(offset: number, now: number): Gathered {
+  add(offset: number, inPort: number, now: number): Gathered {
     const { bytes } = this.pool
     const header = this.fragmentHeader(offset)
     if (header < 0) return Gathered.single
@@ -61,6 +62,7 @@ export class Ipv6Reassembly extends Reassembly<Queue> {
         this.forget(key, queue)
         return Gathered.unusable
     }
+    queue.inPort = inPort
     queue.largest = Math.max(queue.largest, total)
     queue.congestion |= 1 << (ipv6.trafficClass(bytes, offset) & 3)
     if (!queue.hasEnd || queue.gathered !== queue.end) return Gathered.waits
@@ -104,7 +106,7 @@ export class Ipv6Reassembly extends Reassembly<Queue> {
   }
 
   private open(key: string, now: number): Queue {
-    const queue = emptyQueue()
+    const queue = emptyQueue(false)
     this.start(key, queue, now)
     return queue
   }

@@ -28,8 +28,23 @@ export interface Fragment {
   readonly end: number
 }
 
+/** A first fragment whose packet has not come together in time. */
+export interface Expired {
+  /** Of its IP header. */
+  readonly offset: number
+  /** Bytes of it that could be used. */
+  readonly length: number
+  readonly inPort: number
+  /** It is one of IPv4 for another machine. */
+  readonly isForwarded: boolean
+}
+
 /** What has come of a packet. */
 export interface Queue {
+  /** Index of the port that the fragment which came last came in by. */
+  inPort: number
+  /** They are of IPv4 and for another machine. */
+  readonly isForwarded: boolean
   /** In the order of their places. */
   fragments: Fragment[]
   /** Where data have come without a gap, each fragment at the end of those before. */
@@ -45,8 +60,10 @@ export interface Queue {
   due: number
 }
 
-export function emptyQueue(): Queue {
+export function emptyQueue(isForwarded: boolean): Queue {
   return {
+    inPort: 0,
+    isForwarded,
     fragments: [],
     runs: [],
     end: 0,
@@ -107,9 +124,9 @@ export abstract class Reassembly<Q extends Queue> {
    * Gives up what has waited too long, in the order in which the kernel's timers fire: of those that fire at once the
    * one first that was set last.
    *
-   * @param onExpired told of each, while its fragments are still there
+   * @param onExpired told of the first fragment of each packet that has one, as long as it is there
    */
-  expire(now: number, onExpired?: (queue: Q) => void): void {
+  expire(now: number, onExpired: (expired: Expired) => void): void {
     if (this.queues.size === 0 || ((now - this.nextDue) | 0) < 0) return
     const due: [string, Q][] = []
     let untilNext = this.timeoutJiffies * 2
@@ -121,7 +138,12 @@ export abstract class Reassembly<Q extends Queue> {
     this.nextDue = (now + untilNext) | 0
     due.reverse().sort(([, a], [, b]) => (a.due - b.due) | 0)
     for (const [key, queue] of due) {
-      onExpired?.(queue)
+      const { inPort, isForwarded } = queue
+      const first = queue.fragments[0]
+      if (first?.start === 0) {
+        const { offset, headerBytes, end } = first
+        onExpired({ offset, length: headerBytes + end, inPort, isForwarded })
+      }
       this.forget(key, queue)
     }
   }

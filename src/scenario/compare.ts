@@ -319,7 +319,8 @@ function isOriginated(
     case Protocol.gre:
     case Protocol.udp: {
       const inner = tunnelled(sent)
-      return inner !== undefined && sameEnds(inner, received) && !sameEnds(sent, received)
+      if (inner === undefined || sameEnds(sent, received)) return false
+      return sameEnds(inner, received) || (transport.isFragment && beginsAs(inner, received))
     }
     default:
       return false
@@ -389,6 +390,12 @@ function tunnelled(packet: Uint8Array): Uint8Array | undefined {
     default:
       return undefined
   }
+}
+
+/** Whether what is there of an IPv4 header that does not fit into a fragment is of the packet that was received. */
+function beginsAs(inner: Uint8Array, received: Uint8Array): boolean {
+  const isShort = inner.length < 20 && received.length >= 20 && received[0]! >> 4 === 4
+  return isShort && inner.subarray(12).every((byte, i) => byte === received[12 + i])
 }
 
 /** Whether two packets have the same source, destination and protocol: one is the other, forwarded. */

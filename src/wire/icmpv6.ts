@@ -37,6 +37,8 @@ export const UnreachableCode = {
 
 /** Code of time exceeded: hop limit exceeded in transit. */
 export const HOP_LIMIT_EXCEEDED = 0
+/** The same: fragment reassembly time exceeded. */
+export const REASSEMBLY_TIME_EXCEEDED = 1
 
 /** Types with this bit are informational, the others are errors and quote the packet that caused them. */
 const INFORMATIONAL = 0x80

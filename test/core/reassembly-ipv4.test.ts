@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { fragmentIpv4 } from '../../src/core/fragment.js'
-import { Gathered } from '../../src/core/reassembly.js'
-import { Ipv4Reassembly, type Expired, type RoomBehind } from '../../src/core/reassembly-ipv4.js'
+import { Gathered, type Expired } from '../../src/core/reassembly.js'
+import { Ipv4Reassembly, type RoomBehind } from '../../src/core/reassembly-ipv4.js'
 import { FrameBatch, FramePool, IP_HEADROOM, SCRATCH_BYTES } from '../../src/port/frame-pool.js'
 import { SeededRandom } from '../../src/port/random.js'
 import { hex, ipv4Packet, samePacket, udpPacket } from '../support/packets.js'
@@ -48,7 +48,7 @@ class World {
   }
   expire(): Expired[] {
     const expired: Expired[] = []
-    this.reassembly.giveUp(this.now, (one) => expired.push(one))
+    this.reassembly.expire(this.now, (one) => expired.push(one))
     return expired
   }
 }

@@ -21,7 +21,7 @@ class World {
   add(packet: Uint8Array): Gathered {
     const offset = this.pool.take() + IP_HEADROOM
     this.pool.bytes.set(packet, offset)
-    const result = this.reassembly.add(offset, this.now)
+    const result = this.reassembly.add(offset, 0, this.now)
     if (result === Gathered.unusable || result === Gathered.single) this.pool.give(offset)
     return result
   }
@@ -103,7 +103,7 @@ t.test('what is cut comes together again, however it is shuffled and repeated', 
         const sizes = Array.from(pieces.lengths.slice(0, pieces.count))
         const random = new SeededRandom(seed)
         offsets.sort(() => random.next())
-        const results = offsets.map((offset) => reassembly.add(offset, 0))
+        const results = offsets.map((offset) => reassembly.add(offset, 0, 0))
         const last = results.pop()
         return (
           last === Gathered.complete &&
@@ -184,16 +184,22 @@ t.test('congestion that one fragment has met', async (t) => {
 
 t.test('after a minute the packet is given up, and what waits is bounded', async (t) => {
   const world = new World()
+  const expire = (now: number): number[] => {
+    const lengths: number[] = []
+    world.reassembly.expire((world.now = now), ({ length }) => lengths.push(length))
+    return lengths
+  }
   world.add(piece(data, 0, 1000, true))
-  world.reassembly.expire((world.now = 6000))
-  t.equal(world.reassembly.waiting, 1)
-  world.reassembly.expire((world.now = 7000))
+  world.add(piece(data, 1000, 1100, false, { id: 8 }))
+  t.strictSame(expire(6000), [])
+  t.equal(world.reassembly.waiting, 2)
+  t.strictSame(expire(7000), [1048], 'the one that has a beginning is told of')
   t.equal(world.reassembly.waiting, 0)
-  t.equal(world.lost(), 1)
+  t.equal(world.lost(), 2)
   t.equal(world.pool.available, FRAMES)
   for (let id = 0; id < FRAMES; id++) world.add(piece(data, 0, 1000, true, { id }))
   t.equal(world.pool.available, FRAMES * 0.75)
-  world.reassembly.expire((world.now = 14_000))
+  t.equal(expire(14_000).length, FRAMES / 4)
   t.equal(world.pool.available, FRAMES)
 })
 
@@ -201,5 +207,5 @@ t.test('without a scratch nothing is put together', async (t) => {
   const pool = new FramePool(new ArrayBuffer(2048 * 4), 2048, 4)
   const offset = pool.take() + IP_HEADROOM
   pool.bytes.set(piece(data, 0, 1000, true), offset)
-  t.equal(new Ipv6Reassembly(pool).add(offset, 0), Gathered.unusable)
+  t.equal(new Ipv6Reassembly(pool).add(offset, 0, 0), Gathered.unusable)
 })
