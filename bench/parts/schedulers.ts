@@ -1,6 +1,7 @@
 /** The schedulers, for people who choose one: what each costs, and what it makes of a load. */
 import { kindOf, parseCandidate, type Candidate } from '../schedulers/candidates.js'
 import { CostWorld } from '../schedulers/cost.js'
+import type { Party } from '../schedulers/load.js'
 import * as metrics from '../schedulers/metrics.js'
 import { options, parseOptions, trialsOf, type Trial, type Wanted } from '../schedulers/options.js'
 import { imbalanceOf, qualityOf, type Quality } from '../schedulers/quality.js'
@@ -12,8 +13,10 @@ const DESTINATIONS = [2, 16, 128, 1024, 4096]
 /** The share of the time that costs get; what a load becomes is the same in every run. */
 const COST_SHARE = 0.6
 const CHANGES_A_TRIAL = 5
+const GARBAGE_SHARE = 0.05
 const GARBAGE_DESTINATIONS = 16
-const GARBAGE_DECISIONS = 50_000
+/** So many that a page of V8’s heap (256 KiB), by which it counts, is less than a byte of each. */
+const GARBAGE_DECISIONS = 400_000
 /** How full servers are meant to be by those for which a weight is a number of connections. */
 const FULLNESS = 0.8
 const LINES = 100
@@ -96,10 +99,6 @@ async function measureCosts(context: Context, candidates: readonly Candidate[]):
         await context.trial(subjectOf(candidate), { destinations }, round, () => [
           [metrics.cost.decision, world.nanosecondsPerDecision(milliseconds)],
         ])
-        if (destinations === GARBAGE_DESTINATIONS)
-          await context.trial(subjectOf(candidate), { destinations }, round, () => [
-            [metrics.cost.garbage, world.bytesPerDecision(GARBAGE_DECISIONS)],
-          ])
         for (const kind of metrics.changes)
           await context.trial(subjectOf(candidate), { destinations, change: kind }, round, () => [
             [metrics.change, world.nanosecondsPerChange(kind, CHANGES_A_TRIAL)],
@@ -107,6 +106,20 @@ async function measureCosts(context: Context, candidates: readonly Candidate[]):
       }
     }
   }
+}
+
+/** Apart from the times: collections of garbage would have code compiled anew. */
+async function measureGarbage(context: Context, candidates: readonly Candidate[]): Promise<void> {
+  const world = new CostWorld(GARBAGE_DESTINATIONS)
+  const destinations = GARBAGE_DESTINATIONS
+  for (const round of context.rounds({ least: 3, most: 5, share: GARBAGE_SHARE }))
+    for (const candidate of candidates) {
+      context.progress(`garbage of ${candidate.name}, round ${round + 1}`)
+      world.use(candidate)
+      await context.trial(subjectOf(candidate), { destinations }, round, () => [
+        [metrics.cost.garbage, world.bytesPerDecision(GARBAGE_DECISIONS)],
+      ])
+    }
 }
 
 /** Values that are known, of those that may be. */
@@ -119,14 +132,14 @@ const known = (
 
 async function recordQuality(
   context: Context,
-  load: string,
+  { name: load, party }: Trial,
   subject: Subject,
   quality: Quality,
 ): Promise<void> {
   const record = (
     parameters: Record<string, string>,
     values: readonly (readonly [Metric, number | undefined, number?])[],
-  ) => context.trial(subject, { load, ...parameters }, 0, () => known(values))
+  ) => context.trial(subject, { load, party, ...parameters }, 0, () => known(values))
   await record({}, [
     [metrics.quality.busiest, quality.imbalance?.maxToMean],
     [metrics.quality.worst, quality.worst],
@@ -155,7 +168,7 @@ async function recordQuality(
 /** By seconds, as a picture needs it. */
 async function recordCourse(
   context: Context,
-  load: string,
+  { name: load, party }: Trial,
   subject: Subject,
   { snapshots, weights }: Course,
 ): Promise<void> {
@@ -164,7 +177,7 @@ async function recordCourse(
     const { atMs, connections } = snapshots[i]!
     const imbalance = imbalanceOf(connections, weights)
     if (imbalance === undefined) continue
-    await context.trial(subject, { load, second: Math.round(atMs) / 1000 }, 0, () => [
+    await context.trial(subject, { load, party, second: Math.round(atMs) / 1000 }, 0, () => [
       [metrics.overTime, imbalance.maxToMean],
     ])
   }
@@ -202,17 +215,41 @@ async function measureQuality(context: Context, trial: Trial, wanted: Wanted): P
     const own = weights.map((weight) => weight * factor)
     const course = replayLoad(load, candidate, own, wanted.seed, party)
     const subject = subjectOf(candidate)
-    await recordQuality(context, name, subject, qualityOf(course))
-    await recordCourse(context, name, subject, course)
+    await recordQuality(context, trial, subject, qualityOf(course))
+    await recordCourse(context, trial, subject, course)
   }
 }
 
-const overTime = (title: string, subjects: readonly string[], caption: string): Plot => ({
+const overTime = (
+  title: string,
+  party: Party,
+  subjects: readonly string[],
+  caption: string,
+): Plot => ({
   title,
+  where: { party },
   metric: metrics.overTime.name,
   x: 'second',
   xScale: 'linear',
   yScale: 'log',
+  subjects,
+  caption,
+})
+
+const sites = ['wlc', 'dh', 'lblc', 'lblcr']
+
+const movedPlot = (
+  title: string,
+  party: Party,
+  subjects: readonly string[],
+  caption: string,
+): Plot => ({
+  title,
+  metric: metrics.moved.name,
+  x: 'moment',
+  xScale: 'category',
+  yScale: 'linear',
+  where: { party },
   subjects,
   caption,
 })
@@ -254,25 +291,36 @@ const plots: readonly Plot[] = [
   },
   overTime(
     'Imbalance over time: those that count connections',
+    'client',
     counting.filter((name) => name !== 'fo'),
     'Connections per weight of the busiest server against the mean: 1 is even. A server leaves at 45 % of the ' +
       'time, is back at 60 %, and is drained from 80 % on.',
   ),
   overTime(
     'Imbalance over time: those that do not',
+    'client',
     ['rr', 'wrr', 'sh', 'sh+port', 'mh', 'mh+port'],
     'Taking turns and hashing spread connections as they come, whatever becomes of them; a client that comes ' +
       'often is felt where it is hashed to.',
   ),
-  {
-    title: 'Clients that meet another server than before',
-    metric: metrics.moved.name,
-    x: 'moment',
-    xScale: 'category',
-    yScale: 'linear',
-    subjects: ['wlc', 'sh', 'mh', 'dh', 'lblc', 'lblcr'],
-    caption: 'Of the clients that came both before and after the moment.',
-  },
+  overTime(
+    'Imbalance over time: caches of many sites',
+    'site',
+    sites,
+    'Going by the address that is asked for costs some evenness, and more where some sites are asked for often.',
+  ),
+  movedPlot(
+    'Clients that meet another server than before',
+    'client',
+    ['wlc', 'sh', 'mh'],
+    'Of the clients that came both before and after the moment; those of the server that leaves have to.',
+  ),
+  movedPlot(
+    'Sites that meet another server than before',
+    'site',
+    sites,
+    'Of the addresses that were asked for both before and after the moment: what a cache has to fetch anew.',
+  ),
 ]
 
 export const schedulers: Part = {
@@ -295,7 +343,8 @@ export const schedulers: Part = {
     trialsOf(parseOptions(given, files), true)
   },
   summarise: presentSchedulers,
-  nodeFlags: ['--expose-gc'],
+  // Measuring memory collects garbage often; code that has not run for some collections would be thrown away.
+  nodeFlags: ['--expose-gc', '--no-flush-bytecode'],
   claims,
   plots,
   async run(context) {
@@ -303,5 +352,6 @@ export const schedulers: Part = {
     for (const trial of trialsOf(wanted, context.quick))
       await measureQuality(context, trial, wanted)
     await measureCosts(context, wanted.candidates)
+    await measureGarbage(context, wanted.candidates)
   },
 }

@@ -493,7 +493,7 @@ t.test('the command', (t) => {
   t.equal(parts[0]!.name, 'schedulers')
   t.equal(parts[0]!.failure, undefined)
   const asked = parts[0]!.samples.find(({ metric }) => metric === 'connections asked for')!
-  t.strictSame([asked.value, asked.parameters], [2, { load: 'drain.scn' }])
+  t.strictSame([asked.value, asked.parameters], [2, { load: 'drain.scn', party: 'client' }])
 
   const wrong = run('--schedulers', 'rr,best')
   t.equal(wrong.status, 2)
