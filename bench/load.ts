@@ -19,11 +19,11 @@ export const TCP_SYN = 0x02
 export const TCP_ACK = 0x10
 export const TCP_SYN_ACK = TCP_SYN | TCP_ACK
 
-const VIRTUAL = '192.0.2.1'
-const SERVERS = 4
-const serverAddress = (i: number): string => `10.0.0.${i + 2}`
+export const VIRTUAL = '192.0.2.1'
+export const SERVERS = 4
+export const serverAddress = (i: number): string => `10.0.0.${i + 2}`
 
-const DIRECTOR_MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02']
+export const DIRECTOR_MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02']
 const CLIENTS_GATEWAY = '198.51.100.254'
 
 const FRAME_SIZE = 2048
@@ -33,7 +33,7 @@ const IP_BYTES = 46
 const ETHERNET_BYTES = 14
 const FRAME_WORDS = 16
 
-const macBytes = (mac: string): Uint8Array =>
+export const macBytes = (mac: string): Uint8Array =>
   Uint8Array.from(mac.split(':'), (pair) => parseInt(pair, 16))
 
 /** Packets of connections, one after the other. */
@@ -176,7 +176,8 @@ class SegmentSource implements Segments {
   }
 }
 
-function routes(): RouteUpdate[] {
+/** Clients behind a gateway on the first port, servers on the second. */
+export function routes(): RouteUpdate[] {
   const updates: RouteUpdate[] = [
     {
       op: 'set-ports',

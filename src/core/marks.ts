@@ -58,6 +58,11 @@ export class MarkRules {
     return 0
   }
 
+  /** Whether a packet of these addresses has a mark by some port. For fragments, of which most have no ports. */
+  mayMark(packet: Packet): boolean {
+    return this.matchers.some((one) => one.mark !== 0 && matchesAddresses(one, packet))
+  }
+
   private compile(rule: MarkRule, index: number): Matcher {
     const fail = (why: string): never => {
       throw new IpvsError('EINVAL', `mark rule ${index + 1}: ${why}`)
@@ -100,17 +105,21 @@ export class MarkRules {
 }
 
 function matches(matcher: Matcher, packet: Packet): boolean {
+  if (!matchesAddresses(matcher, packet)) return false
+  const { icmp, icmpv6 } = ipv4.IpProtocol
+  if (packet.protocol === icmp || packet.protocol === icmpv6) return true
+  const port = ipv4.swap16(packet.destinationPortBe)
+  return port >= matcher.firstPort && port <= matcher.lastPort
+}
+
+/** By all but the port. */
+function matchesAddresses(matcher: Matcher, packet: Packet): boolean {
   if (matcher.protocol !== 0 && matcher.protocol !== packet.protocol) return false
   if (matcher.family !== 0 && matcher.family !== packet.family) return false
   const { source, destination } = matcher
   for (let i = 0; i < ipv6.ADDRESS_WORDS; i++) {
     if (source && !isWithin(packet.sourceWord(i), source, i)) return false
     if (destination && !isWithin(packet.destinationWord(i), destination, i)) return false
-  }
-  const { icmp, icmpv6 } = ipv4.IpProtocol
-  if (packet.protocol !== icmp && packet.protocol !== icmpv6) {
-    const port = ipv4.swap16(packet.destinationPortBe)
-    if (port < matcher.firstPort || port > matcher.lastPort) return false
   }
   return matcher.inPorts === undefined || matcher.inPorts.includes(packet.inPort)
 }

@@ -13,7 +13,7 @@ import { mapFrames, signal, Waiter } from '../drivers/waiter.js'
 import { MonotonicClock } from '../drivers/monotonic-clock.js'
 import { TapPort } from '../drivers/tap.js'
 import { TunPort } from '../drivers/tun.js'
-import { FramePool } from '../port/frame-pool.js'
+import { FramePool, SCRATCH_BYTES } from '../port/frame-pool.js'
 import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import type { PacketPort } from '../port/packet-port.js'
 import { SeededRandom } from '../port/random.js'
@@ -39,7 +39,7 @@ const pool = crew
       index: crew.self,
       of: crew.workers,
     })
-  : new FramePool(mapFrames(frameSize * frameCount), frameSize, frameCount)
+  : new FramePool(mapFrames(frameSize * frameCount + SCRATCH_BYTES), frameSize, frameCount)
 const ports = options.ports.map(openPort)
 const MS_PER_DAY = 86_400_000
 const clock = new MonotonicClock(options.clockStartSeconds)

@@ -96,6 +96,11 @@ export class Handover {
     return true
   }
 
+  /** Packets that can be handed to another worker before its ring is full. */
+  roomTo(worker: number): number {
+    return RING_SIZE - ((this.produced[worker]! - this.reclaimed[worker]!) | 0)
+  }
+
   /** Lets the others see what was pushed, and takes frames back. To be called once a round. */
   announce(): void {
     const { cells } = this

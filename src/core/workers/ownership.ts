@@ -100,9 +100,11 @@ export class Ownership {
     packet.destinationBe = words[destinationAt]!
     packet.sourceAt = sourceAt
     packet.destinationAt = destinationAt
-    // All fragments of a packet have to go the same way, so none goes by ports.
+    // All fragments of a packet have to go where it would go as a whole, and most have no ports.
     packet.ports = !isFragment && hasPorts(protocol) ? portsAt(words, transport) : 0
-    return this.ownerOfClient(this.isRequest(packet) ? packet.sourceBe : packet.destinationBe)
+    return this.ownerOfClient(
+      this.isRequest(packet, isFragment) ? packet.sourceBe : packet.destinationBe,
+    )
   }
 
   /** An ICMP error belongs to the connection that it is about, everything else to its sender. */
@@ -140,6 +142,7 @@ export class Ownership {
     packet.sourceAt = ipv6.sourceAt(network)
     packet.destinationAt = ipv6.destinationAt(network)
     const first = bytes[network + ipv6.NEXT_HEADER]!
+    let isPiece = false
     if (hasPorts(first)) {
       packet.protocol = first
       packet.ports = portsAt(words, network + ipv6.HEADER_BYTES)
@@ -148,10 +151,13 @@ export class Ownership {
       const { transport, isFragment } = packet.chain
       if (protocol === ipv4.IpProtocol.icmpv6 && !isFragment && icmpv6.isError(bytes[transport]!))
         return this.ownerOfIcmpv6(transport + icmpv6.HEADER_BYTES, end, inPort)
+      isPiece = isFragment
       packet.protocol = protocol
-      packet.ports = !isFragment && hasPorts(protocol) ? portsAt(words, transport) : 0
+      packet.ports = !isPiece && hasPorts(protocol) ? portsAt(words, transport) : 0
     }
-    return this.ownerOfIpv6Client(this.isRequest(packet) ? packet.sourceAt : packet.destinationAt)
+    return this.ownerOfIpv6Client(
+      this.isRequest(packet, isPiece) ? packet.sourceAt : packet.destinationAt,
+    )
   }
 
   private ownerOfIcmpv6(quote: number, end: number, inPort: number): number {
@@ -167,12 +173,14 @@ export class Ownership {
   }
 
   /** Whether a packet goes from a client to a service, and not from a real server to a client. */
-  private isRequest(packet: Packet): boolean {
+  private isRequest(packet: Packet, isFragment = false): boolean {
     const { family, words, destinationAt, sourceAt } = packet
     if (isIn(this.services.virtualAddresses, family, words, destinationAt)) return true
     if (this.marks.list.length === 0) return false
     return (
-      this.services.getByMark(family, this.marks.markOf(packet)) !== undefined &&
+      (isFragment
+        ? this.marks.mayMark(packet)
+        : this.services.getByMark(family, this.marks.markOf(packet)) !== undefined) &&
       !isIn(this.slots.masqueradedAddresses, family, words, sourceAt)
     )
   }

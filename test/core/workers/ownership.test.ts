@@ -113,6 +113,31 @@ t.test('the same with IPv6', async () => {
   )
 })
 
+t.test('fragments of what is marked by its port belong to its owner', async (t) => {
+  const { director, ownerOf } = directorOf(13)
+  const rule = { protocol: 'udp', destination: '203.0.113.0/24', ports: [53, 53], mark: 5 } as const
+  director.execute({ op: 'set-marks', rules: [{ ...rule, ports: [53, 53] }] })
+  const service = { fwmark: 5, family: 4 } as const
+  director.execute({ op: 'add-service', service, options: serviceOptions() })
+  director.execute({
+    op: 'add-destination',
+    service,
+    destination: { address: '10.0.0.9', port: 53 },
+    options: destinationOptions(),
+  })
+  for (let n = 1; n < 20; n++) {
+    const ends = { source: `198.51.100.${n}`, destination: '203.0.113.7', protocol: 17 }
+    const whole = udpPacket({ from: `198.51.100.${n}:9`, to: '203.0.113.7:53' })
+    const owner = ownerOf(whole)
+    t.equal(ownerOf(udpPacket({ from: '10.0.0.9:53', to: `198.51.100.${n}:9` })), owner)
+    for (const fragmentOffset of [0, 1])
+      t.equal(
+        ownerOf(ipv4Packet({ ...ends, fragmentOffset, moreFragments: true }, whole.subarray(20))),
+        owner,
+      )
+  }
+})
+
 t.test('all directors of a crew agree, and bytes of any kind have an owner', async () => {
   const crew = [0, 1, 2].map((self) => directorOf(3, self))
   fc.assert(
