@@ -1,11 +1,11 @@
 /** What grows, in memory: the director without devices. */
 import type { Claim, Context, Metric, Parameters, Plot, Subject } from '../suite/measurement.js'
-import { parametersText } from '../suite/summary.js'
+import { parametersText } from '../suite/units.js'
 import { GrowthLoad, type GrowthOptions } from './load.js'
 
 /** Of the processor, which does not count while other programs have it. */
 const TIME: Metric = { name: 'CPU time per packet', unit: 'ns', better: 'lower' }
-const UVS: Subject = { name: 'uvs in memory', role: 'uvs' }
+const UVS: Subject = { name: 'uvs', role: 'uvs' }
 
 export const SERVICES = [1, 10, 100, 1000, 10_000, 50_000]
 const DESTINATIONS = [1, 16, 256, 4096]

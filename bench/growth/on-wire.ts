@@ -128,7 +128,7 @@ async function translateByNftables(
 }
 
 const uvs: Contestant = {
-  subject: { name: 'uvs on AF_XDP', role: 'uvs' },
+  subject: { name: 'uvs', role: 'uvs' },
   role: 'uvs',
   configure: startUvs,
   guess: () => 300_000,

@@ -33,6 +33,9 @@ padding:.85rem 0;border-top:1px solid var(--rule)}
 .claims li:first-child{border-top:0}
 .claims .evidence{color:var(--soft);font-size:.9rem;margin:0;max-width:none}
 .claims .text{font-weight:600;margin:0;max-width:none}
+.soft{color:var(--soft);font-weight:400;font-size:.9rem}
+#claims h3{margin:1.5rem 0 .2rem}
+#claims h3:first-of-type{margin-top:.6rem}
 .verdict{justify-self:start;border-radius:99px;padding:.12rem .7rem;font-size:.86rem;font-weight:650;white-space:nowrap}
 .verdict.met{color:var(--good);background:var(--good-paper)}
 .verdict.unmet{color:var(--bad);background:var(--bad-paper)}

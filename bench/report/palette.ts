@@ -2,6 +2,7 @@
  * How a line looks: a colour that is told from the others with any kind of colour sight (Okabe and Ito 2008,
  * brought to 3:1 on both backgrounds), and a mark of its own for those who see none. Limits are grey and dashed.
  */
+import type { Subject } from '../suite/measurement.js'
 import type { Line } from './panels.js'
 
 export interface LineStyle {
@@ -9,7 +10,6 @@ export interface LineStyle {
   readonly colour: number | 'limit'
   readonly mark: Mark
   readonly dash?: string
-  readonly isEmphasised: boolean
 }
 
 export const MARKS = ['circle', 'square', 'diamond', 'triangle', 'cross', 'inverted'] as const
@@ -30,36 +30,55 @@ const LIMIT = { light: '#6d7480', dark: '#9aa3b2' }
 
 const DASHES = ['5 4', '2 3', '9 4', '9 3 2 3']
 
-/** Gives each label its looks, the same in all plots of a part: uvs first, then as they come. */
-export function styleLines(lines: readonly Line[]): Map<string, LineStyle> {
+/** A style for each name, in their order. */
+function styleNames(names: readonly { name: string; isLimit: boolean }[]): Map<string, LineStyle> {
   const styles = new Map<string, LineStyle>()
-  const hasOthers = lines.some(({ subject }) => subject.role !== 'uvs')
-  const ordered = [
-    ...lines.filter(({ subject }) => subject.role === 'uvs'),
-    ...lines.filter(({ subject }) => subject.role !== 'uvs'),
-  ]
   let colours = 0
   let limits = 0
-  for (const { label, subject } of ordered) {
-    if (styles.has(label)) continue
-    if (subject.role === 'limit') {
+  for (const { name, isLimit } of names) {
+    if (styles.has(name)) continue
+    if (isLimit) {
       const dash = DASHES[limits % DASHES.length]!
-      const mark = MARKS[limits % MARKS.length]!
-      styles.set(label, { colour: 'limit', mark, dash, isEmphasised: false })
+      styles.set(name, { colour: 'limit', mark: MARKS[limits % MARKS.length]!, dash })
       limits++
       continue
     }
     const turn = Math.floor(colours / COLOURS.length)
-    const dash = turn === 0 ? undefined : DASHES[(turn - 1) % DASHES.length]!
-    styles.set(label, {
+    styles.set(name, {
       colour: colours % COLOURS.length,
       mark: MARKS[(colours + turn) % MARKS.length]!,
-      ...(dash === undefined ? {} : { dash }),
-      isEmphasised: hasOthers && subject.role === 'uvs',
+      ...(turn === 0 ? {} : { dash: DASHES[(turn - 1) % DASHES.length]! }),
     })
     colours++
   }
   return styles
+}
+
+/** The looks of a part's subjects, the same in all its plots: uvs first, then as they come. */
+export function styleSubjects(subjects: readonly Subject[]): Map<string, LineStyle> {
+  const isUvs = ({ role }: Subject): boolean => role === 'uvs'
+  const ordered = [...subjects.filter(isUvs), ...subjects.filter((subject) => !isUvs(subject))]
+  return styleNames(ordered.map(({ name, role }) => ({ name, isLimit: role === 'limit' })))
+}
+
+/**
+ * The looks of a plot's lines by their labels: those of the subjects, unless a subject has several lines, or there
+ * are more subjects in the part than colours and no more lines in the plot.
+ */
+export function styleLines(
+  lines: readonly Line[],
+  subjects: ReadonlyMap<string, LineStyle>,
+): Map<string, LineStyle> {
+  const labels = new Map(lines.map(({ label, subject }) => [label, subject]))
+  const shown = new Set([...labels.values()].map(({ name }) => name))
+  const styles = [...shown].map((name) => subjects.get(name)!)
+  const colours = styles.map(({ colour }) => colour).filter((colour) => colour !== 'limit')
+  const isAmbiguous =
+    shown.size < labels.size ||
+    (colours.length <= COLOURS.length && new Set(colours).size < colours.length)
+  if (isAmbiguous)
+    return styleNames([...labels].map(([name, { role }]) => ({ name, isLimit: role === 'limit' })))
+  return new Map([...labels].map(([label, { name }]) => [label, subjects.get(name)!]))
 }
 
 const SURFACES = {

@@ -1,7 +1,7 @@
 /** What a plot shows, put in order: panels, in each of them lines of points. */
 import type { Metric, Parameters, Plot, Subject } from '../suite/measurement.js'
 import { hasParameters, isDisturbed, type Series, type Spread } from '../suite/statistics.js'
-import { shortNumber } from '../suite/units.js'
+import { parametersText } from '../suite/units.js'
 
 export interface Point {
   readonly x: number | string
@@ -13,6 +13,8 @@ export interface Point {
 export interface Line {
   readonly label: string
   readonly subject: Subject
+  /** uvs among others. */
+  readonly isEmphasised: boolean
   readonly points: readonly Point[]
 }
 
@@ -28,22 +30,19 @@ export interface PlotData {
   readonly panels: readonly Panel[]
 }
 
-const parametersText = (parameters: readonly (readonly [string, number | string])[]): string =>
-  parameters
-    .map(([name, value]) => (typeof value === 'string' ? value : `${name} ${shortNumber(value)}`))
-    .join(', ')
-
 /** Names of the parameters that do not have one and the same value everywhere. */
 function varyingNames(all: readonly Parameters[]): string[] {
   const names = [...new Set(all.flatMap((parameters) => Object.keys(parameters)))]
   return names.filter((name) => new Set(all.map((parameters) => parameters[name])).size > 1)
 }
 
-const pick = (parameters: Parameters, names: readonly string[]): [string, number | string][] =>
-  names.flatMap((name) => {
-    const value = parameters[name]
-    return value === undefined ? [] : [[name, value]]
-  })
+const pick = (parameters: Parameters, names: readonly string[]): Parameters =>
+  Object.fromEntries(
+    names.flatMap((name) => {
+      const value = parameters[name]
+      return value === undefined ? [] : [[name, value]]
+    }),
+  )
 
 function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): Map<string, T[]> {
   const groups = new Map<string, T[]>()
@@ -55,6 +54,9 @@ function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): Map<string
   }
   return groups
 }
+
+/** More subjects than these are none among others. */
+const MOST_EMPHASISED = 4
 
 const byPlace = (a: Point, b: Point): number =>
   typeof a.x === 'number' && typeof b.x === 'number' ? a.x - b.x : 0
@@ -77,6 +79,11 @@ export function plotData(
   const rest = varyingNames(shown.map(({ parameters }) => parameters)).filter(
     (name) => name !== plot.x && !lineNames.includes(name),
   )
+  const subjects = new Set(shown.map(({ subject }) => subject.name))
+  const uvs = new Set(shown.flatMap(({ subject }) => (subject.role === 'uvs' ? subject.name : [])))
+  const isUvsEmphasised = uvs.size < subjects.size && uvs.size <= MOST_EMPHASISED
+  const labelOf = ({ name }: Subject, own: string): string =>
+    own === '' ? name : subjects.size === 1 ? own : `${name}, ${own}`
   const pointOf = ({ parameters, spread, samples }: Series): Point => ({
     x: parameters[plot.x]!,
     spread,
@@ -99,7 +106,8 @@ export function plotData(
         const { subject, parameters } = group[0]!
         const own = parametersText(pick(parameters, lineNames))
         return {
-          label: own === '' ? subject.name : `${subject.name}, ${own}`,
+          label: labelOf(subject, own),
+          isEmphasised: isUvsEmphasised && subject.role === 'uvs',
           subject,
           points: group.map(pointOf).sort(byPlace),
         }

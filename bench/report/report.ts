@@ -3,12 +3,13 @@ import { boundOf, judgeAll, type Judgement } from '../suite/claims.js'
 import type { Machine } from '../suite/machine.js'
 import type { PartResult, RunResult } from '../suite/result.js'
 import { isDisturbed, seriesOf, type Series } from '../suite/statistics.js'
-import { parametersText, unitOf } from '../suite/summary.js'
-import { threeDigits, withUnit } from '../suite/units.js'
+import { unitOf } from '../suite/summary.js'
+import { parametersText, threeDigits, withUnit } from '../suite/units.js'
 import { pageStyle } from './page-style.js'
-import { plotStyle, styleLines, type LineStyle } from './palette.js'
+import { plotStyle, styleLines, styleSubjects, type LineStyle } from './palette.js'
 import { plotData, type PlotData } from './panels.js'
-import { inlinePlot, ratioGauge, standalonePlot } from './plot.js'
+import { ratioGauge } from './gauge.js'
+import { inlinePlot, standalonePlot } from './plot.js'
 import { element, escapeText } from './svg.js'
 
 const html = (
@@ -51,11 +52,11 @@ function evidence(judgement: Judgement, unit: string): string {
 /** @param isShort at the head of the page, where the part that has the evidence is a click away */
 function claimItem(judgement: Judgement, unit: string, isShort: boolean): string {
   const [className, words] = VERDICTS[judgement.verdict]
-  const { ratio, claim, part } = judgement
+  const { ratio, claim } = judgement
   const short =
     ratio === undefined
-      ? ''
-      : escapeText(`ratio ${threeDigits(ratio.median)}, wanted ${boundOf(claim)}; `)
+      ? escapeText(judgement.reason ?? '')
+      : escapeText(`ratio ${threeDigits(ratio.median)}, wanted ${boundOf(claim)}`)
   return html(
     'li',
     {},
@@ -68,7 +69,7 @@ function claimItem(judgement: Judgement, unit: string, isShort: boolean): string
         'p',
         { class: 'evidence' },
         ...(isShort
-          ? [short, html('a', { href: `#${part}` }, escapeText(part))]
+          ? [short]
           : [
               evidence(judgement, unit),
               html('code', { class: 'command' }, escapeText(judgement.command)),
@@ -85,6 +86,43 @@ const claimList = (result: RunResult, judgements: readonly Judgement[], isShort:
     { class: 'claims' },
     ...judgements.map((judgement) => claimItem(judgement, unitOf(result, judgement), isShort)),
   )
+
+/** Of more claims than these, those that are met can be unfolded. */
+const MOST_CLAIMS = 8
+
+function foldedClaims(result: RunResult, own: readonly Judgement[], isShort: boolean): string {
+  if (own.length <= MOST_CLAIMS) return own.length > 0 ? claimList(result, own, isShort) : ''
+  const met = own.filter(({ verdict }) => verdict === 'met')
+  const others = own.filter(({ verdict }) => verdict !== 'met')
+  return (
+    (others.length > 0 ? claimList(result, others, isShort) : '') +
+    html(
+      'details',
+      {},
+      html('summary', {}, `${met.length} claims that are met`),
+      claimList(result, met, isShort),
+    )
+  )
+}
+
+/** The claims of a part at the head of the page. */
+function headline(
+  result: RunResult,
+  { name, title }: PartResult,
+  judgements: readonly Judgement[],
+): string {
+  const own = judgements.filter(({ part }) => part === name)
+  if (own.length === 0) return ''
+  const met = own.filter(({ verdict }) => verdict === 'met').length
+  return (
+    html(
+      'h3',
+      {},
+      html('a', { href: `#${name}` }, escapeText(title)),
+      ` <span class="soft">${met} of ${own.length} met</span>`,
+    ) + foldedClaims(result, own, true)
+  )
+}
 
 const row = (tag: 'td' | 'th', cells: readonly string[], numbers: readonly number[]): string =>
   html(
@@ -129,15 +167,26 @@ function seriesTable(all: readonly Series[]): string {
 
 interface DrawnPart {
   readonly series: Series[]
-  readonly plots: PlotData[]
-  readonly styles: ReadonlyMap<string, LineStyle>
+  readonly plots: { readonly data: PlotData; readonly styles: ReadonlyMap<string, LineStyle> }[]
 }
 
 function drawPart(part: PartResult, disturbedBound: number): DrawnPart {
   const series = seriesOf(part, disturbedBound)
-  const plots = part.plots.flatMap((plot) => plotData(plot, series, disturbedBound) ?? [])
-  const lines = plots.flatMap(({ panels }) => panels.flatMap((panel) => panel.lines))
-  return { series, plots, styles: styleLines(lines) }
+  const subjects = styleSubjects(part.subjects)
+  const plots = part.plots.flatMap((plot) => {
+    const data = plotData(plot, series, disturbedBound)
+    if (data === undefined) return []
+    return [
+      {
+        data,
+        styles: styleLines(
+          data.panels.flatMap(({ lines }) => lines),
+          subjects,
+        ),
+      },
+    ]
+  })
+  return { series, plots }
 }
 
 function disturbanceNote(part: PartResult, disturbedBound: number): string[] {
@@ -155,7 +204,7 @@ function disturbanceNote(part: PartResult, disturbedBound: number): string[] {
 }
 
 function partSection(result: RunResult, part: PartResult, judgements: readonly Judgement[]) {
-  const { series, plots, styles } = drawPart(part, result.disturbedBound)
+  const { series, plots } = drawPart(part, result.disturbedBound)
   const own = judgements.filter((judgement) => judgement.part === part.name)
   const notes = [...part.notes, ...disturbanceNote(part, result.disturbedBound)]
   return html(
@@ -167,8 +216,8 @@ function partSection(result: RunResult, part: PartResult, judgements: readonly J
     part.failure === undefined
       ? ''
       : html('p', { class: 'warning' }, escapeText(`Not complete: ${part.failure}.`)),
-    own.length > 0 ? claimList(result, own, false) : '',
-    ...plots.map((data) =>
+    foldedClaims(result, own, false),
+    ...plots.map(({ data, styles }) =>
       html(
         'figure',
         {},
@@ -305,7 +354,7 @@ export function renderReport(result: RunResult): string {
             'section',
             { id: 'claims', 'aria-labelledby': 'claims-title' },
             html('h2', { id: 'claims-title' }, 'Claims'),
-            claimList(result, judgements, true),
+            ...result.parts.map((part) => headline(result, part, judgements)),
           ),
       ...result.parts.map((part) => partSection(result, part, judgements)),
       html(
@@ -367,8 +416,8 @@ export function renderPlots(result: RunResult): Map<string, string> {
     `${result.startedAt.slice(0, 10)}. Median, quartiles, lowest and highest trial. `
   const files = new Map<string, string>()
   for (const part of result.parts) {
-    const { plots, styles } = drawPart(part, result.disturbedBound)
-    for (const data of plots)
+    const { plots } = drawPart(part, result.disturbedBound)
+    for (const { data, styles } of plots)
       files.set(
         `${part.name}-${fileName(data.plot.title)}.svg`,
         standalonePlot(data, styles, `${source}uvs bench ${part.name}`),

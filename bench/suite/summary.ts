@@ -1,14 +1,8 @@
 /** The result as text for a terminal: claims with their verdicts, then medians with their spread. */
 import { boundOf, judgeAll, type Judgement } from './claims.js'
-import type { Parameters } from './measurement.js'
 import type { PartResult, RunResult } from './result.js'
 import { seriesOf, type Series } from './statistics.js'
-import { shortNumber, threeDigits, withUnit } from './units.js'
-
-export const parametersText = (parameters: Parameters): string =>
-  Object.entries(parameters)
-    .map(([name, value]) => `${name} ${shortNumber(value)}`)
-    .join(', ')
+import { parametersText, threeDigits, withUnit } from './units.js'
 
 const VERDICT_SIGNS = { met: '✓', 'not met': '✗', 'not measured': '–' } as const
 

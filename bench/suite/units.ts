@@ -1,4 +1,5 @@
 /** Values as people read them: three significant digits, with an SI prefix where there is one. */
+import type { Parameters } from './measurement.js'
 
 const PREFIXES: readonly (readonly [number, string])[] = [
   [1e9, 'G'],
@@ -62,3 +63,14 @@ export function shortNumber(value: number | string): string {
     if (value >= size && value % size === 0) return `${value / size}${letter}`
   return value.toLocaleString('en-US')
 }
+
+/** Text this long says itself what it is. */
+const TELLING = 12
+
+/** As 'services 50k, known connections'. */
+export const parametersText = (parameters: Parameters): string =>
+  Object.entries(parameters)
+    .map(([name, value]) =>
+      typeof value === 'string' && value.length > TELLING ? value : `${name} ${shortNumber(value)}`,
+    )
+    .join(', ')

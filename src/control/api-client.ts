@@ -92,6 +92,8 @@ export class ApiClient implements Backend {
     call.on('timeout', () =>
       call.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} seconds`)),
     )
+    // A daemon may answer, and hang up, before it has read everything: then the answer says what there is to say.
+    call.on('error', () => {})
     call.end(body === undefined ? undefined : JSON.stringify(body))
     try {
       const [response] = (await once(call, 'response')) as [IncomingMessage]
