@@ -661,8 +661,9 @@ export class ConnectionTable {
     const words = this.words
     const line = connection * LINE_WORDS
     const flags = words[line + W.flags]!
-    const { onePacket, engineTemplate, hashed } = ConnectionFlag
-    if ((flags & (onePacket | engineTemplate | hashed)) !== 0) return
+    const elsewhere =
+      ConnectionFlag.onePacket | ConnectionFlag.engineTemplate | ConnectionFlag.hashed
+    if ((flags & elsewhere) !== 0) return
     words[line + W.flags] = flags | ConnectionFlag.hashed
     this.insert(this.requestHashOfLine(line), connection)
     if (hasReply(flags)) this.insert(this.replyHashOfLine(line), connection)

@@ -359,6 +359,6 @@ export class Connections {
  * director's own, so that it routes what comes from there.
  */
 function repliesPassBy(flags: number): boolean {
-  const { byMark, template, onePacket } = ConnectionFlag
-  return hasReplies(flags) || (flags & (byMark | template | onePacket)) === byMark
+  const mask = ConnectionFlag.byMark | ConnectionFlag.template | ConnectionFlag.onePacket
+  return hasReplies(flags) || (flags & mask) === ConnectionFlag.byMark
 }

@@ -2,17 +2,17 @@ import type { Counters, Rates } from './commands.js'
 import { reasons } from './verdict.js'
 
 /** Places in a slot. Counters only grow; zeroing moves their base, as the kernel's kstats0 does. */
-export const C = {
-  connections: 0,
-  inPackets: 1,
-  outPackets: 2,
-  inBytes: 3,
-  outBytes: 4,
+export const enum C {
+  connections = 0,
+  inPackets = 1,
+  outPackets = 2,
+  inBytes = 3,
+  outBytes = 4,
   /** What each counter was when it was last zeroed: base + its place. */
-  base: 5,
+  base = 5,
   /** Rates as the estimator keeps them, scaled: rate + the counter's place. */
-  rate: 10,
-} as const
+  rate = 10,
+}
 
 /** Counters of a slot. */
 export const COUNTERS = 5

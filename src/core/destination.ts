@@ -148,8 +148,8 @@ export class Destination {
 
 /** True for connections whose replies come by to be rewritten. */
 export function hasReplies(flags: number): boolean {
-  const { forwardingMask, template, onePacket } = ConnectionFlag
-  return (flags & (forwardingMask | template | onePacket)) === 0
+  const mask = ConnectionFlag.forwardingMask | ConnectionFlag.template | ConnectionFlag.onePacket
+  return (flags & mask) === 0
 }
 
 /** All destinations by slot, those in the trash included. */

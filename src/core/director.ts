@@ -521,8 +521,7 @@ export class Director implements RelatedScheduler {
     if (destination === undefined) return this.processBypass(connection)
     if (!packet.isOpening || !this.isToBeReplaced(connection, destination)) {
       if (destination.available) {
-        const { input } = Direction
-        const timeout = connections.transition(connection, protocol, input, packet.event)
+        const timeout = connections.transition(connection, protocol, Direction.input, packet.event)
         connections.touch(connection, timeout)
         return this.forwardRequest(connection, destination)
       }
@@ -540,8 +539,12 @@ export class Director implements RelatedScheduler {
       connections.expireSoon(connection)
       return this.processNew()
     }
-    const { input } = Direction
-    const timeout = connections.transition(connection, packet.protocol, input, packet.event)
+    const timeout = connections.transition(
+      connection,
+      packet.protocol,
+      Direction.input,
+      packet.event,
+    )
     connections.touch(connection, timeout)
     this.table.words[connection * LINE_WORDS + W.inPackets]!++
     return forwardPast(exit, packet)
@@ -562,8 +565,12 @@ export class Director implements RelatedScheduler {
       return exit.drop(Reason['truncated-transport-header'])
     }
     this.traffic.countOut(connection, packet.totalBytes)
-    const { output } = Direction
-    const timeout = connections.transition(connection, packet.protocol, output, packet.event)
+    const timeout = connections.transition(
+      connection,
+      packet.protocol,
+      Direction.output,
+      packet.event,
+    )
     connections.touch(connection, timeout)
     if (isMasqueraded) masqueradeReply(exit, packet, table, connection, hop)
     else exit.forward(packet.network, packet.totalBytes, hop)
@@ -581,8 +588,8 @@ export class Director implements RelatedScheduler {
         : table.findReply(protocol, packet.sourceBe, packet.destinationBe, ports)
     if (connection === 0) return 0
     const flags = table.words[connection * LINE_WORDS + W.flags]!
-    const { forwardingMask, masquerade, byMark } = ConnectionFlag
-    return (flags & forwardingMask) === masquerade || (flags & byMark) !== 0 ? connection : 0
+    const isMasqueraded = (flags & ConnectionFlag.forwardingMask) === ConnectionFlag.masquerade
+    return isMasqueraded || (flags & ConnectionFlag.byMark) !== 0 ? connection : 0
   }
 
   /** Whether a packet comes from where a masqueraded real server serves, but belongs to no connection. */
@@ -1086,8 +1093,12 @@ export class Director implements RelatedScheduler {
     const { exit, packet, connections } = this
     const connection = connections.createBypass(packet, flagsOf(service, packet))
     if (connection === 0) return this.tableFull()
-    const { input } = Direction
-    const timeout = connections.transition(connection, packet.protocol, input, packet.event)
+    const timeout = connections.transition(
+      connection,
+      packet.protocol,
+      Direction.input,
+      packet.event,
+    )
     forwardPast(exit, packet)
     const { words } = this.table
     words[connection * LINE_WORDS + W.inPackets]!++

@@ -1,15 +1,14 @@
 /** What the director decided about a packet. */
-export const Verdict = {
+export const enum Verdict {
   /** Thrown away; the reason is in `director.reason` and has been counted. */
-  drop: 0,
+  drop = 0,
   /** Not the director's: goes on to the kernel's stack unchanged (IPVS's NF_ACCEPT). */
-  decline: 1,
+  decline = 1,
   /** Send `director.outLength` bytes from `director.outOffset` (an IP header) to next hop `director.outHop`. */
-  forward: 2,
+  forward = 2,
   /** A fragment: to be put together with the others of its packet, which then is to be processed. */
-  gather: 3,
-} as const
-export type Verdict = (typeof Verdict)[keyof typeof Verdict]
+  gather = 3,
+}
 
 /**
  * Why a packet was dropped or declined, in the order of their counters. Every packet that is not

@@ -1,16 +1,16 @@
 /** What sending to a next hop takes. */
-export const HopState = {
+export const enum HopState {
   /** No route: the packet is answered with ICMP host or network unreachable. */
-  unreachable: 0,
+  unreachable = 0,
   /** Port and link-layer address are known. */
-  ready: 1,
+  ready = 1,
   /** The port is known, the neighbour's address is being asked for: packets wait in a bounded queue. */
-  unresolved: 2,
+  unresolved = 2,
   /** The route leaves by an interface that is none of our ports: the kernel's stack takes the packet. */
-  kernel: 3,
+  kernel = 3,
   /** The address is the director's own. */
-  local: 4,
-} as const
+  local = 4,
+}
 
 /** What an IPv4 address is one of, by the director's routes. */
 export const AddressSort = {

@@ -14,7 +14,11 @@ import { SeededRandom } from '../../src/port/random.js'
 
 const TCP = 6
 const UDP = 17
-const { masquerade, directRoute, template, noClientPort, onePacket } = ConnectionFlag
+const masquerade = ConnectionFlag.masquerade
+const directRoute = ConnectionFlag.directRoute
+const template = ConnectionFlag.template
+const noClientPort = ConnectionFlag.noClientPort
+const onePacket = ConnectionFlag.onePacket
 
 function makeTable(maxConnections: number, seed = 1): ConnectionTable {
   const region = new SharedArrayBuffer(ConnectionTable.bytesFor(maxConnections))

@@ -5,15 +5,14 @@ import { ConnectionFlag } from '../connection.js'
  * Which column of a state table a packet reads. A director that sees only one side of a connection (direct
  * routing, tunneling) has tables of its own for what it sees.
  */
-export const Direction = {
+export const enum Direction {
   /** From the client. */
-  input: 0,
+  input = 0,
   /** From the real server. */
-  output: 1,
+  output = 1,
   /** From the client, of a connection whose other side has not been seen. */
-  inputOnly: 2,
-} as const
-export type Direction = (typeof Direction)[keyof typeof Direction]
+  inputOnly = 2,
+}
 
 /**
  * The direction to use for a packet of a connection with these flags. (The kernel's connections that are not

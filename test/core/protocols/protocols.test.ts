@@ -6,7 +6,9 @@ import { Direction, effectiveDirection } from '../../../src/core/protocols/proto
 import { SctpState } from '../../../src/core/protocols/sctp.js'
 import { TcpProtocol, TcpState } from '../../../src/core/protocols/tcp.js'
 
-const { input, output, inputOnly } = Direction
+const input = Direction.input
+const output = Direction.output
+const inputOnly = Direction.inputOnly
 const [FIN, SYN, RST, PSH, ACK] = [1, 2, 4, 8, 16] as const
 
 /** Names of the states that a connection goes through. */
