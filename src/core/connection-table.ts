@@ -105,6 +105,8 @@ export class ConnectionTable {
   /** Homes below have been split; 0 when the index is not growing. */
   private split = 0
   private growing = false
+  /** Changes whenever a connection comes into the index, and so may take the place of one of equal key. */
+  version = 0
   /** Taken slots, and how many start the next growth. */
   private entries = 0
   private growAt: number
@@ -665,6 +667,7 @@ export class ConnectionTable {
       ConnectionFlag.onePacket | ConnectionFlag.engineTemplate | ConnectionFlag.hashed
     if ((flags & elsewhere) !== 0) return
     words[line + W.flags] = flags | ConnectionFlag.hashed
+    this.version = (this.version + 1) | 0
     this.insert(this.requestHashOfLine(line), connection)
     if (hasReply(flags)) this.insert(this.replyHashOfLine(line), connection)
     else if ((flags & ConnectionFlag.template) === 0) this.notMasqueradedCount++
@@ -786,7 +789,7 @@ export class ConnectionTable {
    * Seeded hash of a request key. Each word goes through its own bijection, so keys that differ in one
    * word never collide; sequential ports and addresses spread. 4 multiplications, 3 of them side by side.
    */
-  private hashOf(protocol: number, a: number, b: number, ports: number): number {
+  hashOf(protocol: number, a: number, b: number, ports: number): number {
     const x = Math.imul(a ^ this.k0, this.m0)
     const y = Math.imul(b ^ this.k1 ^ protocol, this.m1)
     const z = Math.imul(ports ^ this.k2, this.m2)
@@ -795,7 +798,8 @@ export class ConnectionTable {
     return mixed ^ (mixed >>> 15)
   }
 
-  private replyHashOf(protocol: number, server: number, client: number, ports: number): number {
+  /** The same of a reply key. */
+  replyHashOf(protocol: number, server: number, client: number, ports: number): number {
     return this.hashOf(protocol | REPLY_SALT, server, client, ports)
   }
 
@@ -868,6 +872,21 @@ export class ConnectionTable {
       words[line + W.clientBe]!,
       ports,
     )
+  }
+
+  /** The word of the index where probing for a hash starts. */
+  placeOf(hash: number): number {
+    return this.indexBase + this.homeOf(hash) * 2
+  }
+
+  /** What is found first under a hash, and is to be compared with what it was made of; 0 when there is nothing. */
+  candidate(hash: number): number {
+    const words = this.words
+    for (let slot = this.homeOf(hash); ; slot = (slot + 1) & this.wrapMask) {
+      const at = this.indexBase + slot * 2
+      const connection = words[at + 1]!
+      if (connection === 0 || words[at] === hash) return connection
+    }
   }
 
   /** The slot where probing for a hash starts. */

@@ -6,6 +6,7 @@ import * as ethernet from '../wire/ethernet.js'
 import * as ipv6 from '../wire/ipv6.js'
 import { fragmentIpv4, fragmentIpv6, pulled } from './fragment.js'
 import type { Director } from './director.js'
+import { MOST_AHEAD } from './hit-path.js'
 import { NeighbourQueue } from './neighbour-queue.js'
 import { NO_MARK } from './packet.js'
 import { Gathered, type Expired } from './reassembly.js'
@@ -118,7 +119,13 @@ export class DataPlane {
       const batch = this.received
       batch.count = 0
       const count = port.receive(batch)
-      for (let i = 0; i < count; i++) this.process(batch.offsets[i]!, batch.lengths[i]!, p)
+      const linkBytes = this.isEthernet[p] === 1 ? ethernet.HEADER_BYTES : 0
+      for (let first = 0; first < count; first += MOST_AHEAD) {
+        const end = Math.min(first + MOST_AHEAD, count)
+        this.director.lookAhead(batch.offsets, first, end, linkBytes)
+        for (let i = first; i < end; i++)
+          this.process(batch.offsets[i]!, batch.lengths[i]!, p, this.director.candidate(i - first))
+      }
       total += count
     }
     if (this.handover !== undefined) total += this.exchange(this.handover)
@@ -146,7 +153,7 @@ export class DataPlane {
   }
 
   /** A received frame on its way: link layer, director, and on to where the verdict says. */
-  private process(offset: number, length: number, port: number): void {
+  private process(offset: number, length: number, port: number, candidate: number): void {
     let network = offset
     let available = length
     if (this.isEthernet[port] === 1) {
@@ -179,7 +186,7 @@ export class DataPlane {
         return
       }
     }
-    this.processOwn(network, available, port)
+    this.processOwn(network, available, port, candidate)
   }
 
   /** Takes what the other workers have handed over, and lets them see what is theirs. */
@@ -190,7 +197,7 @@ export class DataPlane {
       if (worker === handover.self) continue
       const count = handover.receive(worker)
       for (let i = 0; i < count; i++)
-        this.processOwn(handover.offsets[i]!, handover.lengths[i]!, handover.ports[i]!)
+        this.processOwn(handover.offsets[i]!, handover.lengths[i]!, handover.ports[i]!, 0)
       total += count
     }
     for (; handover.lost > 0; handover.lost--) this.director.countReason(Reason['no-frame'])
@@ -198,8 +205,8 @@ export class DataPlane {
   }
 
   /** An IP packet that belongs to this worker, and in which nothing of its link layer is looked at any more. */
-  private processOwn(network: number, available: number, port: number): void {
-    switch (this.director.process(network, available, port)) {
+  private processOwn(network: number, available: number, port: number, candidate: number): void {
+    switch (this.director.process(network, available, port, candidate)) {
       case Verdict.forward:
         return this.send(
           this.director.outHop,

@@ -26,6 +26,7 @@ import { Exit } from './forwarding/exit.js'
 import { masqueradeReply, masqueradeRequest } from './forwarding/masquerade.js'
 import { passRouter, routeToClient, tooBig } from './forwarding/route.js'
 import { forwardThroughTunnel } from './forwarding/tunnel.js'
+import { HitPath, THE_LONG_WAY } from './hit-path.js'
 import { IcmpLimiter } from './icmp-limiter.js'
 import { MarkRules } from './marks.js'
 import { hasPorts, NO_MARK, Packet, PORTS_BYTES, readTransport } from './packet.js'
@@ -136,6 +137,12 @@ export class Director implements RelatedScheduler {
   /** What an ICMP error quotes, turned around, while it is scheduled. */
   private readonly quoted: Packet
   private readonly realServers = new RealServers()
+  protected readonly hits: HitPath
+  /**
+   * Of the packets to come: requests are taken. The kernel has two hooks, and that for packets to other machines takes
+   * replies and ICMP errors alone.
+   */
+  protected takesRequests = true
   private now: number
 
   constructor(options: DirectorOptions) {
@@ -212,6 +219,20 @@ export class Director implements RelatedScheduler {
     this.icmp = new RelatedIcmp(this.exit, this.connections, this.realServers, this.traffic, this)
     this.quoted = new Packet(this.words)
     this.icmpv6 = new RelatedIcmpv6(this.exit, this.connections, this.traffic)
+    this.hits = new HitPath({
+      pool,
+      neighbours,
+      settings: this.settings,
+      table: this.table,
+      wheel: this.wheel,
+      connections: this.connections,
+      slots: this.slots,
+      services: this.services,
+      protocols,
+      counters: this.counters,
+      exit: this.exit,
+      packet: this.packet,
+    })
     this.ownership =
       crew &&
       new Ownership({ ...crew, seed }, pool, this.services, this.slots, this.marks, this.icmp)
@@ -332,6 +353,16 @@ export class Director implements RelatedScheduler {
     this.counters.countReason(reason)
   }
 
+  /** Looks up the connections of packets that come next, see HitPath; what it finds is `candidate(i)`. */
+  lookAhead(offsets: Int32Array, from: number, to: number, linkBytes: number): void {
+    this.hits.lookAhead(offsets, from, to, linkBytes)
+  }
+
+  /** What the last `lookAhead` has found for its packets, the first of which is number 0: for `process`. */
+  candidate(i: number): number {
+    return this.hits.candidate(i)
+  }
+
   /**
    * Decides about one IP packet, and rewrites it where it lies.
    *
@@ -339,9 +370,17 @@ export class Director implements RelatedScheduler {
    *   header's or ICMP error's room before it
    * @param available bytes received from there on; padding may follow the packet
    * @param inPort index of the port that it came in by
+   * @param candidate of `lookAhead`, 0 when it was not asked
    */
-  process(network: number, available: number, inPort: number): Verdict {
+  process(network: number, available: number, inPort: number, candidate = 0): Verdict {
     const { exit, packet } = this
+    if (this.takesRequests) {
+      const verdict = this.hits.process(network, available, inPort, candidate)
+      if (verdict !== THE_LONG_WAY) {
+        if (exit.isAnswer) this.countAnswer()
+        return verdict
+      }
+    }
     packet.network = network
     packet.inPort = inPort
     packet.largestFragment = 0
@@ -505,7 +544,8 @@ export class Director implements RelatedScheduler {
   }
 
   /** What is no reply: a packet of a connection that there is, or one that may begin one. */
-  protected processRequest(): Verdict {
+  private processRequest(): Verdict {
+    if (!this.takesRequests) return Verdict.decline
     const { words, exit, packet, connections } = this
     const { protocol, ports } = packet
     const connection =

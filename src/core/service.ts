@@ -79,6 +79,9 @@ export class ServiceRegistry {
   private anyPortServices = 0
   private ftpServices = 0
 
+  /** There is a service of IPv4. */
+  hasIpv4 = false
+
   /** How many there are of a family, 4 or 6. */
   countOf(family: number): number {
     return family === 6
@@ -210,6 +213,7 @@ export class ServiceRegistry {
     }
     if (isFtp(service)) this.ftpServices += by
     else if (service.portBe === 0) this.anyPortServices += by
+    this.hasIpv4 = this.countOf(4) > 0
   }
 }
 

@@ -105,6 +105,13 @@ export class TimerWheel {
     this.link(connection, reached(expires, delay), shift)
   }
 
+  /** The same for a connection whose timer runs, most times to the same deadline as before. @param line its first word */
+  prolong(connection: number, line: number, expires: number, delay: number): void {
+    const { words } = this
+    if (words[line + W.expires] !== expires || words[line + W.timeout] !== delay)
+      this.set(connection, expires, delay)
+  }
+
   /** Takes a connection out of the wheel; no harm if it is not in it. */
   cancel(connection: number): void {
     if (this.bytes[connection * LINE_BYTES + B.timerLevel] === 0) return

@@ -8,7 +8,6 @@ import { DataPlane } from '../core/data-plane.js'
 import { describeConnections } from '../core/describe.js'
 import { Director } from '../core/director.js'
 import { RouteTable, type RouteUpdate } from '../core/route-table.js'
-import { Verdict } from '../core/verdict.js'
 import { MemoryPort } from '../drivers/memory.js'
 import { JIFFIES_PER_SECOND, ManualClock } from '../port/clock.js'
 import { FramePool, SCRATCH_BYTES } from '../port/frame-pool.js'
@@ -346,10 +345,11 @@ function frameOf(packet: Uint8Array, to: string, from: Uint8Array): Uint8Array {
  */
 class ScenarioDirector extends Director {
   /** Whether the packet that comes next is for another machine. */
-  isForwarding = false
-
-  protected override processRequest(): Verdict {
-    return this.isForwarding ? Verdict.decline : super.processRequest()
+  get isForwarding(): boolean {
+    return !this.takesRequests
+  }
+  set isForwarding(isForwarding: boolean) {
+    this.takesRequests = !isForwarding
   }
 
   protected override isDelivered(): boolean {

@@ -130,8 +130,13 @@ export function decrementTtl(halfs: Uint16Array, offset: number): void {
   const at = (offset + TTL) >> 1
   // TTL is the low byte of its little-endian half: the sum loses 1, its complement gains it.
   halfs[at] = halfs[at]! - 1
-  const sum = halfs[at + 1]! + 1
-  halfs[at + 1] = sum + (sum >= 0xffff ? 1 : 0)
+  halfs[at + 1] = ttlTakenFromChecksum(halfs[at + 1]!)
+}
+
+/** The header checksum after 1 has been taken from the TTL. */
+export function ttlTakenFromChecksum(checksumBe: number): number {
+  const sum = checksumBe + 1
+  return (sum + (sum >= 0xffff ? 1 : 0)) & 0xffff
 }
 
 /** Computes and stores the header checksum. */

@@ -1,6 +1,7 @@
 import { Director } from '../../src/core/director.js'
 import type { FramePool } from '../../src/port/frame-pool.js'
 import type { DirectorOptions } from '../../src/core/director.js'
+import { THE_LONG_WAY } from '../../src/core/hit-path.js'
 import { reasons, Verdict } from '../../src/core/verdict.js'
 import { packetProblems, packetSummary } from './packets.js'
 
@@ -37,13 +38,18 @@ export class ObservedDirector extends Director {
     this.lost[name] = (this.lost[name] ?? 0) + 1
   }
 
-  override process(network: number, available: number, inPort: number): Verdict {
+  /** From now on no packet goes the short way. */
+  goTheLongWay(): void {
+    this.hits.process = () => THE_LONG_WAY
+  }
+
+  override process(network: number, available: number, inPort: number, candidate = 0): Verdict {
     const { bytes } = this.pool
     const before = bytes.slice(network, network + available)
     const counted = this.countedReasons()
     let verdict: Verdict
     try {
-      verdict = super.process(network, available, inPort)
+      verdict = super.process(network, available, inPort, candidate)
     } catch (error) {
       this.note(before, `threw ${(error as Error).stack}`)
       return Verdict.drop

@@ -1,0 +1,450 @@
+import type { FramePool } from '../port/frame-pool.js'
+import { HopState, type Neighbours } from '../port/neighbours.js'
+import { delta16, delta32, fold, sum32, update, updateUdp } from '../wire/checksum.js'
+import { isMartianSource, ttlTakenFromChecksum } from '../wire/ipv4.js'
+import { ConnectionFlag, W } from './connection.js'
+import type { ConnectionTable } from './connection-table.js'
+import type { Connections } from './connections.js'
+import type { CounterRegion } from './counters.js'
+import { C } from './counters.js'
+import type { Destination, DestinationSlots } from './destination.js'
+import type { Exit } from './forwarding/exit.js'
+import { forwardThroughTunnel } from './forwarding/tunnel.js'
+import { NO_MARK, type Packet } from './packet.js'
+import type { Protocols } from './protocols/index.js'
+import { Direction } from './protocols/protocol.js'
+import type { ServiceRegistry } from './service.js'
+import type { Settings } from './settings.js'
+import type { TimerWheel } from './timer-wheel.js'
+import { Verdict } from './verdict.js'
+
+/** Packets that are looked up together at most. */
+export const MOST_AHEAD = 64
+
+/** What `process` says of a packet that has to go the long way. */
+export const THE_LONG_WAY = -1
+
+/** Words of an IPv4 packet without options, and of the TCP header behind it, by their place from its start. */
+const enum At {
+  /** Version and header length, type of service, length. */
+  first = 0,
+  /** Identification, flags and fragment offset. */
+  fragment = 1,
+  /** TTL, protocol, checksum. */
+  ttl = 2,
+  source = 3,
+  destination = 4,
+  ports = 5,
+  /** UDP: length, checksum. */
+  udpChecksum = 6,
+  /** TCP: data offset, flags, window. */
+  tcpFlags = 8,
+  /** TCP: checksum, urgent pointer. */
+  tcpChecksum = 9,
+}
+
+const enum Ip {
+  /** Version 4, five words of header. */
+  version = 0x45,
+  /** More fragments, or an offset: of the word At.fragment. */
+  fragmentMask = 0xff3f0000 | 0,
+  headerBytes = 20,
+  withTcp = 40,
+  withUdp = 28,
+  tcp = 6,
+  udp = 17,
+  /** Where family and protocol stand in a connection's line. */
+  family = 4 << 8,
+}
+
+const enum Line {
+  /** Words in a connection's line, as a shift. */
+  shift = 4,
+}
+
+const SYN = 0x02
+
+/** Of a connection whose requests go the short way: it is in the index under its whole key, and no template. */
+const REQUEST_FLAGS =
+  ConnectionFlag.hashed |
+  ConnectionFlag.noClientPort |
+  ConnectionFlag.template |
+  ConnectionFlag.byMark
+/** The same of replies: it is masqueraded besides, and its replies have been seen or are expected. */
+const REPLY_FLAGS = REQUEST_FLAGS | ConnectionFlag.forwardingMask | ConnectionFlag.noOutput
+
+/** What the hit path shares with the director that it belongs to. */
+export interface HitPathParts {
+  pool: FramePool
+  neighbours: Neighbours
+  settings: Settings
+  table: ConnectionTable
+  wheel: TimerWheel
+  connections: Connections
+  slots: DestinationSlots
+  services: ServiceRegistry
+  protocols: Protocols
+  counters: CounterRegion
+  exit: Exit
+  packet: Packet
+}
+
+/**
+ * The short way: for a packet of IPv4 without options or fragments, TCP or UDP, whose connection is there and
+ * stays in its state, and whose next hop is at hand. These are nearly all packets, so what the director does
+ * with them in many small steps is done here in one function, straight through.
+ *
+ * It decides nothing of its own. Whatever is not as told above is found out before anything has been changed,
+ * and then the director does it all, from the start: the short way may always say no. What it does do has the
+ * same result, bit by bit; test/core/hit-path.test.ts holds the two against each other.
+ *
+ * A packet of a large table misses the processor's caches twice: the index's slot, and the connection's line. One
+ * packet after the other, each would wait for both. `lookAhead` asks for the slots of a whole batch, then
+ * for their lines, and as no load depends on another's result, the processor waits for many at the same time.
+ */
+export class HitPath {
+  /** Where the packets looked at start in the index, and what they were found to belong to. */
+  private readonly hashes = new Int32Array(MOST_AHEAD)
+  private readonly kinds = new Int32Array(MOST_AHEAD)
+  private readonly found = new Int32Array(MOST_AHEAD)
+  /** The table's version at that time. */
+  private version = -1
+  /** Holds what has been loaded for the caches' sake, so that the compiler does load it. */
+  touched = 0
+
+  private readonly words: Int32Array
+  private readonly lines: Int32Array
+  private readonly table: ConnectionTable
+  private readonly wheel: TimerWheel
+  private readonly connections: Connections
+  private readonly destinations: readonly (Destination | undefined)[]
+  private readonly services: ServiceRegistry
+  private readonly settings: Settings
+  private readonly protocols: Protocols
+  private readonly neighbours: Neighbours
+  private readonly exit: Exit
+  private readonly packet: Packet
+  private readonly values: Float64Array
+  private readonly total: number
+
+  constructor(parts: HitPathParts) {
+    this.words = parts.pool.words
+    this.lines = parts.table.words
+    this.table = parts.table
+    this.wheel = parts.wheel
+    this.connections = parts.connections
+    this.destinations = parts.slots.all
+    this.services = parts.services
+    this.settings = parts.settings
+    this.protocols = parts.protocols
+    this.neighbours = parts.neighbours
+    this.exit = parts.exit
+    this.packet = parts.packet
+    this.values = parts.counters.values
+    this.total = parts.counters.total
+  }
+
+  /**
+   * Looks up the connections of packets that are to be processed next.
+   *
+   * @param offsets byte offset of each frame
+   * @param from,to of which frames: MOST_AHEAD of them at most
+   * @param linkBytes bytes of each frame before its IP header
+   */
+  lookAhead(offsets: Int32Array, from: number, to: number, linkBytes: number): void {
+    const count = to - from
+    const { words, lines, table, hashes, kinds, found } = this
+    const { replies } = this.connections
+    let touched = 0
+    for (let i = 0; i < count; i++) {
+      const at = (offsets[from + i]! + linkBytes) >> 2
+      const protocol = (words[at + At.ttl]! >>> 8) & 0xff
+      const sourceBe = words[at + At.source]!
+      const destinationBe = words[at + At.destination]!
+      const ports = words[at + At.ports]!
+      const isReply = replies.mayContain(protocol, sourceBe, ports & 0xffff)
+      const hash = isReply
+        ? table.replyHashOf(protocol, sourceBe, destinationBe, ports)
+        : table.hashOf(protocol, sourceBe, destinationBe, ports)
+      hashes[i] = hash
+      kinds[i] = isReply ? -1 : 1
+      touched ^= lines[table.placeOf(hash)]!
+    }
+    for (let i = 0; i < count; i++) {
+      const connection = table.candidate(hashes[i]!)
+      found[i] = connection * kinds[i]!
+      touched ^= lines[connection << Line.shift]!
+    }
+    this.touched = touched
+    this.version = table.version
+  }
+
+  /** What `lookAhead` has found for the packet of this number, if that is still so: for `process`. */
+  candidate(i: number): number {
+    return this.version === this.table.version ? this.found[i]! : 0
+  }
+
+  /**
+   * Processes a packet, if it can go the short way.
+   *
+   * @param candidate of `lookAhead`: a connection, the negative of one for what may be a reply; 0 for none
+   * @returns the verdict, or THE_LONG_WAY; then nothing has been changed
+   */
+  process(network: number, available: number, inPort: number, candidate: number): number {
+    const { words } = this
+    const at = network >> 2
+    const first = words[at + At.first]!
+    const totalBytes = ((first >>> 8) & 0xff00) | (first >>> 24)
+    if (available < Ip.withUdp || (first & 0xff) !== Ip.version || totalBytes > available)
+      return THE_LONG_WAY
+    const fragment = words[at + At.fragment]!
+    const ttlWord = words[at + At.ttl]!
+    const sourceBe = words[at + At.source]!
+    const destinationBe = words[at + At.destination]!
+    const protocol = (ttlWord >>> 8) & 0xff
+    const isTcp = protocol === Ip.tcp
+    if ((!isTcp && protocol !== Ip.udp) || totalBytes < (isTcp ? Ip.withTcp : Ip.withUdp))
+      return THE_LONG_WAY
+    const sum = sum32(first) + sum32(fragment) + sum32(ttlWord) + sum32(sourceBe)
+    if (
+      (fragment & Ip.fragmentMask) !== 0 ||
+      fold(sum + sum32(destinationBe)) !== 0xffff ||
+      (ttlWord & 0xff) <= 1 ||
+      isMartianSource(sourceBe) ||
+      !this.services.hasIpv4
+    )
+      return THE_LONG_WAY
+    const ports = words[at + At.ports]!
+    const connection =
+      candidate !== 0 ? candidate : this.find(protocol, sourceBe, destinationBe, ports)
+    if (connection > 0) {
+      if (this.settings.natIcmpSend !== 0) return THE_LONG_WAY
+      return this.request(at, totalBytes, inPort, protocol, ports, connection)
+    }
+    return connection === 0
+      ? THE_LONG_WAY
+      : this.reply(at, totalBytes, protocol, ports, -connection)
+  }
+
+  private find(protocol: number, sourceBe: number, destinationBe: number, ports: number): number {
+    const { table } = this
+    return this.connections.replies.mayContain(protocol, sourceBe, ports & 0xffff)
+      ? -table.findReply(protocol, sourceBe, destinationBe, ports)
+      : table.findRequest(protocol, sourceBe, destinationBe, ports)
+  }
+
+  /** A packet from a client; what comes before its transport header has been checked. */
+  private request(
+    at: number,
+    totalBytes: number,
+    inPort: number,
+    protocol: number,
+    ports: number,
+    connection: number,
+  ): number {
+    const { words, lines, neighbours, exit } = this
+    const line = connection << Line.shift
+    const flags = lines[line + W.flags]!
+    const slot = lines[line + W.destination]!
+    if (
+      lines[line + W.clientBe] !== words[at + At.source] ||
+      lines[line + W.virtualBe] !== words[at + At.destination] ||
+      lines[line + W.ports] !== ports ||
+      lines[line + W.protocolWord]! >>> 16 !== (protocol | Ip.family) ||
+      (flags & REQUEST_FLAGS) !== ConnectionFlag.hashed ||
+      (ports & 0xffff) === 0 ||
+      slot < 0
+    )
+      return THE_LONG_WAY
+    const destination = this.destinations[slot]
+    if (destination === undefined || !destination.available) return THE_LONG_WAY
+
+    const forwarding = flags & ConnectionFlag.forwardingMask
+    const { hop } = destination
+    const state = neighbours.state[hop]!
+    const isTunnel = forwarding === ConnectionFlag.tunnel
+    if (
+      !isTunnel &&
+      (destination.hopGeneration !== neighbours.generation ||
+        destination.pathMtu !== undefined ||
+        (destination.pathMtuGeneration !== exit.pathMtus.generation &&
+          forwarding !== ConnectionFlag.directRoute) ||
+        (state !== HopState.ready && state !== HopState.unresolved) ||
+        totalBytes > neighbours.mtu[hop]!)
+    )
+      return THE_LONG_WAY
+
+    let timeout: number
+    if (protocol === Ip.tcp) {
+      const { tcp } = this.protocols
+      const event = (words[at + At.tcpFlags]! >>> 8) & 0xff
+      const state = lines[line + W.stateWord]! & 0xff
+      const isOneSided = (flags & ConnectionFlag.noOutput) !== 0
+      const direction = isOneSided ? Direction.inputOnly : Direction.input
+      if ((event & SYN) !== 0 || tcp.transition(state, event, direction) !== state)
+        return THE_LONG_WAY
+      timeout = tcp.timeouts[state]!
+    } else {
+      const hasChecksum = words[at + At.udpChecksum]! >>> 16 !== 0
+      if (!hasChecksum && forwarding === ConnectionFlag.masquerade) return THE_LONG_WAY
+      timeout = this.protocols.udp.timeouts[0]!
+    }
+
+    // From here on nothing stands against it.
+    this.wheel.prolong(connection, line, (this.connections.now + timeout) | 0, timeout)
+    this.count(destination, C.inPackets, C.inBytes, totalBytes)
+    lines[line + W.inPackets]!++
+    exit.begin()
+    if (isTunnel) return this.tunnel(at, totalBytes, inPort, protocol, ports, destination)
+    const network = at << 2
+    if (forwarding === ConnectionFlag.masquerade) {
+      const oldBe = words[at + At.destination]!
+      const addressBe = lines[line + W.destinationBe]!
+      const portBe = lines[line + W.protocolWord]! & 0xffff
+      const addressDelta = delta32(oldBe, addressBe)
+      words[at + At.destination] = addressBe
+      words[at + At.ports] = (ports & 0xffff) | (portBe << 16)
+      const portDelta = delta16(ports >>> 16, portBe)
+      this.rewriteChecksums(at, protocol, addressDelta, addressDelta + portDelta)
+    } else {
+      this.takeTtl(at)
+    }
+    return exit.forward(network, totalBytes, hop)
+  }
+
+  /** A packet from a masqueraded real server; what comes before its transport header has been checked. */
+  private reply(
+    at: number,
+    totalBytes: number,
+    protocol: number,
+    ports: number,
+    connection: number,
+  ): number {
+    const { words, lines, neighbours, exit } = this
+    const line = connection << Line.shift
+    const flags = lines[line + W.flags]!
+    const slot = lines[line + W.destination]!
+    const clientHop = lines[line + W.clientHop]!
+    if (
+      lines[line + W.destinationBe] !== words[at + At.source] ||
+      lines[line + W.clientBe] !== words[at + At.destination] ||
+      (lines[line + W.ports]! & 0xffff) !== ports >>> 16 ||
+      lines[line + W.protocolWord] !== ((ports & 0xffff) | ((protocol | Ip.family) << 16)) ||
+      (flags & REPLY_FLAGS) !== ConnectionFlag.hashed ||
+      clientHop >>> 16 !== neighbours.generation ||
+      slot < 0
+    )
+      return THE_LONG_WAY
+    const hop = clientHop & 0xffff
+    const state = neighbours.state[hop]
+    if (
+      (state !== HopState.ready && state !== HopState.unresolved) ||
+      totalBytes > neighbours.mtu[hop]!
+    )
+      return THE_LONG_WAY
+    const destination = this.destinations[slot]
+    if (destination === undefined || !destination.available) return THE_LONG_WAY
+
+    let timeout: number
+    if (protocol === Ip.tcp) {
+      const { tcp } = this.protocols
+      const event = (words[at + At.tcpFlags]! >>> 8) & 0xff
+      const state = lines[line + W.stateWord]! & 0xff
+      if (tcp.transition(state, event, Direction.output) !== state) return THE_LONG_WAY
+      timeout = tcp.timeouts[state]!
+    } else {
+      const hasChecksum = words[at + At.udpChecksum]! >>> 16 !== 0
+      if (!hasChecksum || lines[line + W.control] !== 0) return THE_LONG_WAY
+      timeout = this.protocols.udp.timeouts[0]!
+    }
+
+    // From here on nothing stands against it.
+    this.wheel.prolong(connection, line, (this.connections.now + timeout) | 0, timeout)
+    this.count(destination, C.outPackets, C.outBytes, totalBytes)
+    exit.begin()
+    const addressBe = lines[line + W.virtualBe]!
+    const portBe = lines[line + W.ports]! >>> 16
+    const addressDelta = delta32(words[at + At.source]!, addressBe)
+    words[at + At.source] = addressBe
+    words[at + At.ports] = (ports & ~0xffff) | portBe
+    const portDelta = delta16(ports & 0xffff, portBe)
+    this.rewriteChecksums(at, protocol, addressDelta, addressDelta + portDelta)
+    return exit.forward(at << 2, totalBytes, hop)
+  }
+
+  /** As Traffic counts it. */
+  private count(
+    destination: Destination,
+    packetsPlace: number,
+    bytesPlace: number,
+    bytes: number,
+  ): void {
+    const { values, total } = this
+    const own = destination.counters
+    const service = destination.service.counters
+    values[own + packetsPlace]!++
+    values[own + bytesPlace]! += bytes
+    values[service + packetsPlace]!++
+    values[service + bytesPlace]! += bytes
+    values[total + packetsPlace]!++
+    values[total + bytesPlace]! += bytes
+  }
+
+  /** One off the TTL, in the header's checksum, too. */
+  private takeTtl(at: number): void {
+    const { words } = this
+    const word = words[at + At.ttl]!
+    words[at + At.ttl] = ((word & 0xffff) - 1) | (ttlTakenFromChecksum(word >>> 16) << 16)
+  }
+
+  /** One off the TTL, and what changes of addresses and ports contribute to both checksums. */
+  private rewriteChecksums(
+    at: number,
+    protocol: number,
+    headerDelta: number,
+    transportDelta: number,
+  ): void {
+    const { words } = this
+    const word = words[at + At.ttl]!
+    const checksum = update(ttlTakenFromChecksum(word >>> 16), headerDelta)
+    words[at + At.ttl] = ((word & 0xffff) - 1) | (checksum << 16)
+    if (protocol === Ip.tcp) {
+      const word = words[at + At.tcpChecksum]!
+      words[at + At.tcpChecksum] = (word & ~0xffff) | update(word & 0xffff, transportDelta)
+    } else {
+      const word = words[at + At.udpChecksum]!
+      words[at + At.udpChecksum] = (word & 0xffff) | (updateUdp(word >>> 16, transportDelta) << 16)
+    }
+  }
+
+  /** The last of the way through a tunnel is the director's own. */
+  private tunnel(
+    at: number,
+    totalBytes: number,
+    inPort: number,
+    protocol: number,
+    ports: number,
+    destination: Destination,
+  ): Verdict {
+    const { packet, words } = this
+    packet.family = 4
+    packet.network = at << 2
+    packet.headerBytes = Ip.headerBytes
+    packet.totalBytes = totalBytes
+    packet.largestFragment = 0
+    packet.transport = packet.network + Ip.headerBytes
+    packet.transportBytes = totalBytes - Ip.headerBytes
+    packet.protocol = protocol
+    packet.sourceAt = at + At.source
+    packet.destinationAt = at + At.destination
+    packet.sourceBe = words[at + At.source]!
+    packet.destinationBe = words[at + At.destination]!
+    packet.ports = ports
+    packet.inPort = inPort
+    packet.mark = NO_MARK
+    packet.hasOptions = false
+    packet.hasHeader = packet.mayBegin = true
+    packet.isOpening = packet.isReset = false
+    return forwardThroughTunnel(this.exit, packet, destination)
+  }
+}
