@@ -20,6 +20,9 @@ import type { Line, Panel, PlotData, Point } from './panels.js'
 import { linearScale, logScale, measuredScale, spreadLabels, type Scale } from './scale.js'
 import { element, escapeText, path, text, textWidth } from './svg.js'
 
+/** A line of more points, as of something over time, has a mark at some of them only. */
+const MOST_MARKS = 24
+
 function drawLine(
   line: Line,
   style: LineStyle,
@@ -35,6 +38,7 @@ function drawLine(
     line.points.length < 2
       ? ''
       : element('path', { class: 'band', d: `${path([...along(low), ...along(high).reverse()])}Z` })
+  const between = Math.ceil(line.points.length / MOST_MARKS)
   const marks = line.points.map((point, i) => {
     const place = places[i]!
     return element(
@@ -49,8 +53,10 @@ function drawLine(
             y2: y.place(point.spread.highest),
           })
         : '',
-      trialDots(point, (value) => [place, y.place(value)]),
-      markShape(style.mark, place, y.place(point.spread.median), line.isEmphasised ? 4.5 : 3.8),
+      between > 1 ? '' : trialDots(point, (value) => [place, y.place(value)]),
+      i % between > 0
+        ? ''
+        : markShape(style.mark, place, y.place(point.spread.median), line.isEmphasised ? 4.5 : 3.8),
     )
   })
   return element(

@@ -67,6 +67,9 @@ export function logScale(values: readonly number[], from: number, to: number): S
   }
 }
 
+/** So many measured values are written at an axis; of more, as of times, round ones are. */
+const MOST_WRITTEN = 16
+
 /** From the lowest to the highest measured value, which are written themselves. */
 export function measuredScale(
   values: readonly number[],
@@ -85,9 +88,11 @@ export function measuredScale(
     : (value: number) => value
   const start = warp(low)
   const length = warp(high) - start
+  const round = (): number[] =>
+    linearScale(ticks, from, to, 6).ticks.filter((tick) => tick >= low && tick <= high)
   return {
     place: (value) => from + ((warp(value) - start) / length) * (to - from),
-    ticks,
+    ticks: ticks.length > MOST_WRITTEN && !isLog ? round() : ticks,
     domain: [low, high],
   }
 }

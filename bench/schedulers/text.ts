@@ -112,7 +112,7 @@ function costText(figures: Figures): string {
       heading: ['', 'memory'],
       text: (name) =>
         orMissing(figures.of(metrics.cost.memory, name, atChange), (bytes) =>
-          withUnit(bytes, 'bytes'),
+          bytes < 1024 ? '< 1 KiB' : withUnit(bytes, 'bytes'),
         ),
     },
     {

@@ -123,6 +123,14 @@ t.test('axes', async (t) => {
   t.equal(measured.place(10), 50)
   t.ok(measuredScale([0, 10, 100], 0, 100, true).place(10) > 0)
   t.equal(measuredScale([5], 0, 100, false).place(5), 50)
+  const times = measuredScale(
+    Array.from({ length: 100 }, (_, i) => 4 * (i + 1)),
+    0,
+    99,
+    false,
+  )
+  t.strictSame(times.ticks, [100, 200, 300, 400], 'round values where there are many')
+  t.equal(times.place(4), 0)
 })
 
 t.test('labels are moved apart and stay inside', async (t) => {
