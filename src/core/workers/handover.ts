@@ -34,6 +34,8 @@ export class Handover {
   readonly ports = new Int32Array(BATCH_SIZE)
   /** Packets that ended in `receive`, because the pool had no frame to give for theirs. */
   lost = 0
+  /** Packets that were announced to others, in all. */
+  handedOver = 0
 
   private readonly cells: Int32Array
   /** By worker: where the ring to it and the one from it begin in `cells`. */
@@ -107,6 +109,7 @@ export class Handover {
     for (let worker = 0; worker < this.workers; worker++) {
       const at = this.produced[worker]!
       if (at !== this.announced[worker]) {
+        this.handedOver += (at - this.announced[worker]!) | 0
         this.announced[worker] = at
         Atomics.store(cells, this.ringTo[worker]! + PRODUCED, at)
         if (Atomics.load(cells, worker * LINE) !== 0) this.wake(worker)

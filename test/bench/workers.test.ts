@@ -1,0 +1,21 @@
+// The trials of the part workers: every packet comes through, and as many are handed over as are said to be.
+import t from 'tap'
+import { runTrial } from '../../bench/workers/trial.js'
+
+const trial = (isCrew: boolean, traffic: 'own' | 'any' | 'new') =>
+  runTrial({ workers: 2, isCrew, traffic, connections: 4096, milliseconds: 30 })
+
+t.test('of own packets none is handed over', async (t) => {
+  for (const isCrew of [false, true])
+    for (const traffic of ['own', 'new'] as const) {
+      const { packetsPerSecond, handedOverShare } = await trial(isCrew, traffic)
+      t.ok(packetsPerSecond > 0)
+      t.equal(handedOverShare, 0)
+    }
+})
+
+t.test('of those that come in by any queue about half are', async (t) => {
+  const { packetsPerSecond, handedOverShare } = await trial(true, 'any')
+  t.ok(packetsPerSecond > 0)
+  t.ok(handedOverShare > 0.4 && handedOverShare < 0.6, `${handedOverShare}`)
+})
