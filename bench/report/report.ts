@@ -1,6 +1,7 @@
 /** The result as one HTML page that needs nothing else, and its plots as files of their own. */
 import { boundOf, judgeAll, type Judgement } from '../suite/claims.js'
 import type { Machine } from '../suite/machine.js'
+import type { Plot } from '../suite/measurement.js'
 import type { PartResult, RunResult } from '../suite/result.js'
 import { isDisturbed, seriesOf, type Series } from '../suite/statistics.js'
 import { unitOf } from '../suite/summary.js'
@@ -408,20 +409,26 @@ const fileName = (words: string): string =>
     .replace(/[^a-z0-9]+/g, '-')
     .replace(/^-+|-+$/g, '')
 
-/** Every plot as an SVG file, by name. */
-export function renderPlots(result: RunResult): Map<string, string> {
+/** A plot as a file of its own. */
+export interface PlotFile {
+  readonly part: string
+  readonly plot: Plot
+  readonly name: string
+  readonly svg: string
+}
+
+/** Every plot for which there are data. */
+export function renderPlots(result: RunResult): PlotFile[] {
   const { machine } = result
   const source =
     `${machine.cpu}, ${machine.cores} CPUs, Linux ${machine.kernel.split(' ')[0]!}, node ${machine.node}, ` +
     `${result.startedAt.slice(0, 10)}. Median, quartiles, lowest and highest trial. `
-  const files = new Map<string, string>()
-  for (const part of result.parts) {
-    const { plots } = drawPart(part, result.disturbedBound)
-    for (const { data, styles } of plots)
-      files.set(
-        `${part.name}-${fileName(data.plot.title)}.svg`,
-        standalonePlot(data, styles, `${source}uvs bench ${part.name}`),
-      )
-  }
-  return files
+  return result.parts.flatMap((part) =>
+    drawPart(part, result.disturbedBound).plots.map(({ data, styles }) => ({
+      part: part.name,
+      plot: data.plot,
+      name: `${part.name}-${fileName(data.plot.title)}.svg`,
+      svg: standalonePlot(data, styles, `${source}uvs bench ${part.name}`),
+    })),
+  )
 }

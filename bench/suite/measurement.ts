@@ -77,6 +77,8 @@ export interface Plot {
   readonly lines?: string
   /** What the reader sees in it, in a sentence. */
   readonly caption: string
+  /** It stands for its part in docs/performance.md; of a part that has none such the first plot does. */
+  readonly isHeadline?: true
 }
 
 /** An option of a part's own: its name is its key, without the dashes. */

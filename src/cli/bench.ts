@@ -116,7 +116,7 @@ function write(folder: string, result: RunResult): void {
   writeFileSync(join(folder, 'result.json'), JSON.stringify(result))
   writeFileSync(join(folder, 'report.html'), renderReport(result))
   mkdirSync(join(folder, 'plots'), { recursive: true })
-  for (const [name, svg] of renderPlots(result)) writeFileSync(join(folder, 'plots', name), svg)
+  for (const { name, svg } of renderPlots(result)) writeFileSync(join(folder, 'plots', name), svg)
   process.stderr.write(`written: ${resolve(folder, 'report.html')}, result.json, plots/*.svg\n`)
 }
 

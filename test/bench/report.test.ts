@@ -1,8 +1,5 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import t from 'tap'
+import { figuresOf, insertFigures } from '../../bench/report/document.js'
 import { escapeText } from '../../bench/report/svg.js'
 import { renderPlots, renderReport } from '../../bench/report/report.js'
 import {
@@ -74,7 +71,7 @@ t.test('names from a part cannot become markup', async (t) => {
 t.test('plots are files of their own, well-formed and described', async (t) => {
   const plots = renderPlots(run)
   t.same(
-    [...plots.keys()],
+    plots.map(({ name }) => name),
     [
       'core-time-per-packet-by-connections.svg',
       'core-time-per-packet-by-connections-linear.svg',
@@ -83,19 +80,16 @@ t.test('plots are files of their own, well-formed and described', async (t) => {
       'schedulers-time-per-decision-by-destinations.svg',
     ],
   )
-  const folder = mkdtempSync(join(tmpdir(), 'uvs-plots-'))
-  for (const [name, svg] of plots) {
+  for (const { name, svg } of plots) {
     t.doesNotThrow(() => checkNesting(svg), name)
     t.notMatch(svg, /NaN|undefined|Infinity/, name)
     t.match(svg, /<title>[^<]+<\/title><desc>[^<]+<\/desc>/, name)
-    writeFileSync(join(folder, name), svg)
   }
-  execFileSync('rm', ['-r', folder])
 })
 
 t.test('a run without anything makes a page all the same', async (t) => {
   t.doesNotThrow(() => checkNesting(renderReport(runOf())))
-  t.equal(renderPlots(runOf()).size, 0)
+  t.same(renderPlots(runOf()), [])
 })
 
 t.test('the summary for a terminal has every claim', async (t) => {
@@ -137,4 +131,34 @@ t.test('labels are moved apart and stay inside', async (t) => {
   t.same(spreadLabels([10, 11, 50], 10, 0, 100), [10, 20, 50])
   t.same(spreadLabels([99, 100], 10, 0, 100), [90, 100])
   t.same(spreadLabels([20, 10], 10, 0, 100), [20, 10])
+})
+
+t.test(
+  'the figures for docs/performance.md have every claim, and a plot of each part',
+  async (t) => {
+    const { markdown, plots } = figuresOf(run)
+    for (const { claims } of run.parts)
+      for (const claim of claims) t.ok(markdown.includes(`| ${claim.text} |`), claim.text)
+    t.same(
+      plots.map(({ name }) => name),
+      [
+        'core-time-per-packet-by-connections.svg',
+        'wire-throughput-by-flows.svg',
+        'schedulers-time-per-decision-by-destinations.svg',
+      ],
+    )
+    for (const { name } of plots) t.ok(markdown.includes(`](images/${name})`), name)
+    t.match(
+      markdown,
+      '| ✗ not met | Two random accesses bound it at 1M connections | 1.26 | ≤ 1.1 |',
+    )
+  },
+)
+
+t.test('figures are put between the marks of a page, and nothing else changes', async (t) => {
+  const page = 'before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n'
+  const once = insertFigures(page, 'new\n')
+  t.equal(once, 'before\n<!-- figures -->\n\nnew\n\n<!-- /figures -->\nafter\n')
+  t.equal(insertFigures(once, 'new\n'), once)
+  t.throws(() => insertFigures('nothing', 'new'), /<!-- figures -->/)
 })
