@@ -2,7 +2,7 @@
 // addresses, transmits them on another. What uvs costs beyond this is what uvs does. It uses the sockets as uvs
 // does: copy mode, one UMEM for both, wake-ups on demand, the same rings and batches, poll when idle.
 //
-//   forwarder IN OUT     says "ready" and runs until it is killed
+//   forwarder IN OUT [MICROSECONDS]    says "ready" and runs until it is killed
 #include <errno.h>
 #include <linux/bpf.h>
 #include <linux/if_link.h>
@@ -196,11 +196,11 @@ static int64_t now_ns(void) {
 
 int main(int argc, char **argv) {
   if (argc != 3 && argc != 4) {
-    fprintf(stderr, "usage: forwarder IN OUT [SPIN-MICROSECONDS]\n");
+    fprintf(stderr, "usage: forwarder IN OUT [MICROSECONDS]\n");
     return 2;
   }
-  // How long it looks at its ring before it sleeps.
-  int64_t spin_ns = argc == 4 ? atoll(argv[3]) * 1000 : 0;
+  // How long it looks for frames in vain before it sleeps.
+  int64_t patience_ns = argc == 4 ? atoll(argv[3]) * 1000 : 0;
   umem = mmap(NULL, (size_t)FRAMES * FRAME_SIZE, PROT_READ | PROT_WRITE,
               MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (umem == MAP_FAILED) fail("mmap of the UMEM");
@@ -212,7 +212,7 @@ int main(int argc, char **argv) {
   refill(&in);
   printf("ready\n");
   fflush(stdout);
-  int64_t idle_since = now_ns();
+  int64_t idle_since = 0;
   for (;;) {
     int count = forward(&in, &out);
     if (out.tx.mine != out.completion.mine) {
@@ -224,10 +224,10 @@ int main(int argc, char **argv) {
       idle_since = 0;
       continue;
     }
-    if (spin_ns > 0) {
+    if (patience_ns > 0) {
       int64_t now = now_ns();
       if (idle_since == 0) idle_since = now;
-      if (now - idle_since < spin_ns) continue;
+      if (now - idle_since < patience_ns) continue;
     }
     struct pollfd polled = {.fd = in.fd, .events = POLLIN};
     poll(&polled, 1, 1000);

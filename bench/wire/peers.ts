@@ -25,6 +25,8 @@ const program = (file: string): string => fileURLToPath(new URL(file, import.met
 const service = `${VIRTUAL_ADDRESS}:${SERVICE_PORT}`
 const server = `${SERVER_ADDRESS}:${SERVICE_PORT}`
 
+/** As long as uvsd looks for packets in vain before it sleeps. */
+const PATIENCE_US = '50'
 /** More than any load has flows. */
 export const CONNECTIONS = 2 * 1024 * 1024
 
@@ -42,7 +44,7 @@ function uvs(name: string, options: { role: string; ports: string[]; method: '-m
       const socket = join(testbed.folder, `${role}.sock`)
       const command = [
         process.execPath, program('../../src/cli/uvsd.js'), '--socket', socket,
-        '--connections', String(CONNECTIONS), ...ports.flatMap((port) => ['--port', port]),
+        '--connections', String(CONNECTIONS), '--patience', PATIENCE_US, ...ports.flatMap((port) => ['--port', port]),
       ] // prettier-ignore
       await testbed.startDirector(director, command, /uvsd: ready/)
       const uvsadm = (...args: string[]): Promise<string> =>
@@ -125,7 +127,7 @@ const forwarder: Peer = {
       virtual: SERVER_ADDRESS,
       server: SERVER_ADDRESS,
     })
-    await testbed.startDirector(director, [binary, 'eth0', 'eth1'], /ready/)
+    await testbed.startDirector(director, [binary, 'eth0', 'eth1', PATIENCE_US], /ready/)
     return director.lane
   },
 }

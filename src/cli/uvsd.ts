@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
 import { socketPath } from '../control/api.js'
 import { readRules } from '../control/rules.js'
@@ -12,6 +13,9 @@ import { checkPorts, parsePortSpec, type PortSpec } from '../daemon/port-spec.js
 const DEFAULT_MAX_CONNECTIONS = 1 << 20
 /** More than a machine has cores for is of no use, and rings between all of them take memory. */
 const MAX_WORKERS = 64
+const MAX_PATIENCE_US = 1_000_000
+/** With one processor nobody sends while a worker looks for what he sent. */
+const DEFAULT_PATIENCE_US = cpus().length > 1 ? 50 : 0
 
 const help = `uvsd, the director daemon of the userspace virtual server
 
@@ -27,6 +31,8 @@ Usage: uvsd --port SPEC [--port SPEC…] [OPTION…]
   --workers N              data-plane threads (default 1); each needs a queue of every AF_XDP interface
   --client-prefix BITS     clients that share so many bits of their IPv4 address are served by one worker,
                            as persistence by network (ipvsadm -M) needs it (default 32)
+  --patience MICROSECONDS  how long a worker on AF_XDP looks for packets in vain before it sleeps: sleep spares
+                           the processor, and delays the packet that ends it (default ${DEFAULT_PATIENCE_US})
   --help
 
 Runs in the foreground and says 'uvsd: ready' on stderr when it serves. SIGTERM and SIGINT end it: what has
@@ -42,6 +48,7 @@ interface Options {
   maxConnections: number
   workers: number
   clientPrefixLength: number
+  patienceUs: number
 }
 
 const say = (text: string): void => void process.stderr.write(`uvsd: ${text}\n`)
@@ -57,6 +64,7 @@ function parseOptions(args: string[]): Options | 'help' {
       connections: { type: 'string', default: String(DEFAULT_MAX_CONNECTIONS) },
       workers: { type: 'string', default: '1' },
       'client-prefix': { type: 'string', default: '32' },
+      patience: { type: 'string', default: String(DEFAULT_PATIENCE_US) },
       help: { type: 'boolean', short: 'h', default: false },
     },
   })
@@ -71,6 +79,7 @@ function parseOptions(args: string[]): Options | 'help' {
     maxConnections: readNumber('--connections', values.connections, 1, MAX_CONNECTIONS),
     workers,
     clientPrefixLength: readNumber('--client-prefix', values['client-prefix'], 1, 32),
+    patienceUs: readNumber('--patience', values.patience, 0, MAX_PATIENCE_US),
     ...(values.rules === undefined ? {} : { rulesFile: values.rules }),
   }
 }

@@ -24,6 +24,7 @@ const COUNTER_SLOTS = 1 << 18
 export interface CrewOptions {
   workers: number
   clientPrefixLength: number
+  patienceUs: number
   /** Of all workers together. */
   maxConnections: number
   seed: number
@@ -49,7 +50,7 @@ export class Crew {
 
   /** Starts the threads and waits until their ports are open. Fails with the error that opening a port failed with. */
   static async start(ports: PortSet, options: CrewOptions): Promise<Crew> {
-    const { workers, seed, clockStartSeconds } = options
+    const { workers, patienceUs, seed, clockStartSeconds } = options
     const maxConnections = Math.ceil(options.maxConnections / workers)
     const portCount = Math.max(...ports.plans.map(({ length }) => length))
     const frameCount =
@@ -73,6 +74,7 @@ export class Crew {
               kernelPath: ports.kernelPath,
               frameSize: FRAME_SIZE,
               frameCount,
+              patienceUs,
               maxConnections,
               connections: connections[self]!,
               counters: new SharedArrayBuffer(CounterRegion.bytesFor(COUNTER_SLOTS)),

@@ -40,6 +40,8 @@ export interface DaemonOptions {
   workers: number
   /** Bits of an IPv4 address that clients share who belong to the same worker. */
   clientPrefixLength: number
+  /** How long a worker looks for packets in vain before it sleeps. */
+  patienceUs: number
   /** Told in a sentence what people should know but nothing fails for. */
   warn: (text: string) => void
   /** The daemon cannot go on. */
@@ -125,11 +127,12 @@ export class Daemon {
     this.follower = await RouteFollower.start()
     this.plumbing = new Plumbing(() => this.follower.readInterfaces())
 
-    const { workers, clientPrefixLength, maxConnections } = options
+    const { workers, clientPrefixLength, patienceUs, maxConnections } = options
     this.ports = await openPortSet(options.ports, workers, this.follower.interfaces, options.warn)
     this.crew = await Crew.start(this.ports, {
       workers,
       clientPrefixLength,
+      patienceUs,
       maxConnections,
       seed: randomBytes(4).readInt32LE(),
       clockStartSeconds: this.clock.start,

@@ -11,6 +11,7 @@ import { Handover } from '../core/workers/handover.js'
 import { AfxdpPort } from '../drivers/afxdp.js'
 import { mapFrames, signal, Waiter } from '../drivers/waiter.js'
 import { MonotonicClock } from '../drivers/monotonic-clock.js'
+import { Patience } from '../drivers/patience.js'
 import { TapPort } from '../drivers/tap.js'
 import { TunPort } from '../drivers/tun.js'
 import { FramePool, SCRATCH_BYTES } from '../port/frame-pool.js'
@@ -26,6 +27,8 @@ import { parseMac } from '../wire/ethernet.js'
 const IDLE_MS = 1000
 /** The same while packets wait for a neighbour or for the kernel to transmit. */
 const BUSY_MS = 1
+/** Rounds in which nobody asks a TUN device that only leads to the kernel: a system call, mostly for nothing. */
+const SIDE_PORT_REST = 7
 /** How long stopping may take while frames are still under way. */
 const DRAIN_ROUNDS = 1000
 
@@ -79,6 +82,9 @@ const dataPlane = new DataPlane({
 })
 const attention = new Int32Array(options.attention)
 const waiter = new Waiter([options.wakeUp, ...ports.flatMap((port) => port.descriptors)])
+const patience = new Patience(
+  ports.some((port) => port instanceof AfxdpPort) ? options.patienceUs : 0,
+)
 let stopping = false
 
 say({
@@ -100,8 +106,12 @@ function run(): void {
     if (routes.hasWanted) say({ kind: 'wanted', neighbours: routes.takeWanted() })
     if (director.hasForgettable)
       say({ kind: 'forgettable', destinations: director.takeForgettable() })
-    if (received > 0) continue
-    if (!stopping && Atomics.load(attention, 0) === 0) sleep(dataPlane.busy ? BUSY_MS : idleMs())
+    if (received > 0) {
+      patience.renew()
+      continue
+    }
+    if (!stopping && Atomics.load(attention, 0) === 0 && patience.isExhausted())
+      sleep(dataPlane.busy ? BUSY_MS : idleMs())
   }
   drain()
   for (const port of ports) port.close()
@@ -197,7 +207,12 @@ function openPort(plan: PortPlan): PacketPort {
         pool,
       })
     case 'tun':
-      return new TunPort({ name: plan.interface, pool, multiQueue: plan.multiQueue })
+      return new TunPort({
+        name: plan.interface,
+        pool,
+        multiQueue: plan.multiQueue,
+        restAfterNothing: options.ports.length > 1 ? SIDE_PORT_REST : 0,
+      })
     case 'tap':
       return new TapPort({
         name: plan.interface,

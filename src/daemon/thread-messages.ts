@@ -93,6 +93,8 @@ export interface ThreadOptions {
   frameSize: number
   /** Of this worker. */
   frameCount: number
+  /** How long it looks for packets in vain before it sleeps: by AF_XDP only, where looking is cheap. */
+  patienceUs: number
   maxConnections: number
   connections: SharedArrayBuffer
   counters: SharedArrayBuffer

@@ -13,6 +13,11 @@ export interface TunDeviceOptions {
   multiQueue?: boolean
   /** Largest IP packet in bytes; read from the interface when absent. */
   mtu?: number
+  /**
+   * When it had nothing, so many calls of `receive` do not ask the kernel: for a device beside others that have
+   * far more to do. 0 when absent.
+   */
+  restAfterNothing?: number
 }
 
 const DEFAULT_BATCH_SIZE = 64
@@ -55,9 +60,12 @@ export abstract class TunDevice implements PacketPort {
   private readonly maxLength: number
   private readonly largestMtu: number
   private readonly batchSize: number
+  private readonly restAfterNothing: number
   private readonly offsets: Int32Array
   private readonly lengths: Int32Array
   private isOpen = true
+  /** Calls of `receive` that ask nothing from now on. */
+  private resting = 0
 
   /**
    * @param headroom bytes before a received packet in its frame
@@ -69,6 +77,7 @@ export abstract class TunDevice implements PacketPort {
     private readonly headroom: number,
     linkHeaderBytes: number,
   ) {
+    this.restAfterNothing = options.restAfterNothing ?? 0
     const { name, pool, batchSize = DEFAULT_BATCH_SIZE, multiQueue = false } = options
     if (!Number.isInteger(batchSize) || batchSize < 1)
       throw new RangeError(`batch size ${batchSize}: must be a positive integer`)
@@ -103,11 +112,16 @@ export abstract class TunDevice implements PacketPort {
   }
 
   receive(batch: FrameBatch): number {
+    if (this.resting > 0) {
+      this.resting--
+      return 0
+    }
     const before = batch.count
     for (let room = batch.capacity - before; room > 0; room -= this.batchSize) {
       const wanted = room < this.batchSize ? room : this.batchSize
       if (this.receiveSome(batch, wanted) < wanted) break
     }
+    if (batch.count === before) this.resting = this.restAfterNothing
     return batch.count - before
   }
 
