@@ -28,7 +28,7 @@ const base: GrowthOptions = {
   destinationsPerService: 2,
   scheduler: 'rr',
   connections: SOME_CONNECTIONS,
-  targets: 'few',
+  targets: 'one',
   packetsPerJiffy: 5000,
 }
 
@@ -88,7 +88,7 @@ export const inMemoryPlots: readonly Plot[] = [
     lines: 'packets',
     subjects: [UVS.name],
     caption:
-      'Known connections and new ones to 16 of the services, which does not depend on how many others there are; ' +
+      'Known connections and new ones to one of the services, whose cost does not depend on how many others there are; ' +
       'and new ones to all of them, which wait for the memory of ever more services.',
   },
   {

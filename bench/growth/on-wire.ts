@@ -206,7 +206,7 @@ const KNOWN_GUESS = 480_000
 const FIRST_STEP = 1.2
 const NEXT_STEP = 1.06
 /** A rate at which a compiler sees what is to be measured, and for how long. */
-const WARM_UP = { share: 0.5, durationMs: 400 }
+const WARM_UP = { share: 0.5, durationMs: 800 }
 /** Packets that may wait for the kernel to get at them (net.core.netdev_max_backlog). */
 const BACKLOG = 1000
 
