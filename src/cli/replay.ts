@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { rmSync, statSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { LinkType, PcapWriter } from '../drivers/pcap.js'
 import { describeRun } from '../scenario/account.js'
@@ -62,6 +62,7 @@ export async function main(args: string[]): Promise<number> {
   const scenario = readScenario(file)
   const events = eventsOf(scenario)
   const capture = values.pcap === undefined ? undefined : captureTo(values.pcap)
+  let isWhole = false
   const interfaces = new Map<Side, number>(
     capture ? sideNames.map((side) => [side, capture.addInterface(side, LinkType.ethernet)]) : [],
   )
@@ -90,10 +91,17 @@ export async function main(args: string[]): Promise<number> {
       for (const piece of describeRun({ directives, events, trace, refusals }))
         process.stdout.write(piece)
     }
+    isWhole = true
     return 0
   } finally {
     capture?.close()
+    if (!isWhole && values.pcap !== undefined) removeFile(values.pcap)
   }
+}
+
+/** Takes the beginning of a capture away; what is no file, as a device, stays. */
+function removeFile(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isFile()) rmSync(path)
 }
 
 function captureTo(path: string): PcapWriter {

@@ -75,7 +75,8 @@ The director itself is uvsd; uvsadm configures it as ipvsadm configures IPVS.
 // Whoever reads us may stop reading (`uvs replay … | head`).
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0)
-  throw error
+  process.stderr.write(`uvs: standard output: ${error.message}\n`)
+  process.exit(1)
 })
 
 const [name, ...rest] = process.argv.slice(2)

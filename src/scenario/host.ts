@@ -106,8 +106,11 @@ export class Host {
     return inner.length >= ipv4.MIN_HEADER_BYTES && inner[0]! >> 4 === 4 ? inner : undefined
   }
 
-  /** What leaves the machine because of a well-formed packet that is for another one. */
-  forward(packet: Uint8Array, side: Side): RoutedPacket[] {
+  /**
+   * What leaves the machine because of a well-formed packet that is for another one; undefined when that is an error
+   * for the machine itself, as whose the packet came: of IPv6, the stack lets such in.
+   */
+  forward(packet: Uint8Array, side: Side): RoutedPacket[] | undefined {
     const [source, destination] = addressesInPacket(packet) as [string, string]
     if (isMulticast(destination)) return []
     return destination.includes(':')
@@ -186,13 +189,19 @@ export class Host {
     return [{ ...back, packet: bytes.slice(start, start + length) }]
   }
 
-  private forwardIpv6(packet: Uint8Array, source: string, next: Hop, side: Side): RoutedPacket[] {
+  private forwardIpv6(
+    packet: Uint8Array,
+    source: string,
+    next: Hop,
+    side: Side,
+  ): RoutedPacket[] | undefined {
     const { words, halfs, bytes, at } = scratch(packet)
     const length = ipv6.totalLength(bytes, at)
-    const refuse = (type: number, code: number): RoutedPacket[] => {
+    const refuse = (type: number, code: number): RoutedPacket[] | undefined => {
       const chain = new ipv6.HeaderChain()
       chain.walk(bytes, at, at + length)
       if (!icmpv6.mayAnswer(words, bytes, at, chain, at + length, type)) return []
+      if (this.local.has(source)) return undefined
       const back = hopTo(source)
       const own = ipv6.parseAddress(links[side].addressV6)!
       const errorLength = icmpv6.prependError(

@@ -47,7 +47,9 @@ export function readScenario(path: string): Scenario {
 export function parseScenario(text: string, file: string): Scenario {
   const directives: Directive[] = []
   let seconds = 0
-  text.split(/\r?\n/).forEach((line, index) => {
+  // Some editors begin a text with a byte order mark.
+  const lines = text.replace(/^\uFEFF/, '').split(/\r?\n/)
+  lines.forEach((line, index) => {
     const parser = new LineParser(line, index + 1, file)
     const directive = parser.directive()
     if (!directive) return
@@ -116,10 +118,14 @@ class LineParser {
     }
   }
 
-  /** Words as a shell splits them: blanks, quotes, backslashes; # begins a comment where a word would begin. */
+  /**
+   * Words as a shell splits them: blanks, quotes, backslashes. # begins a comment, but within arguments of ipvsadm and
+   * names of captures only where a word would begin.
+   */
   private split(): Word[] {
     const { source } = this
     const words: Word[] = []
+    const maybeInWord = (): boolean => /^(ipvsadm|pcap)$/.test(words[0]?.text ?? '')
     let word: Word | undefined
     const add = (text: string, column: number): void => {
       word ??= { text: '', column }
@@ -130,7 +136,7 @@ class LineParser {
       if (char === ' ' || char === '\t') {
         if (word) words.push(word)
         word = undefined
-      } else if (char === '#' && !word) {
+      } else if (char === '#' && !(word && maybeInWord())) {
         this.comment = i
         break
       } else if (char === "'" || char === '"') {

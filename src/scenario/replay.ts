@@ -291,7 +291,12 @@ class World {
       record.declined = true
       return
     }
-    for (const { side: out, dmac, packet: sent } of refused ?? host.forward(packet, side))
+    const routed = refused ?? host.forward(packet, side)
+    if (!routed) {
+      record.declined = true
+      return
+    }
+    for (const { side: out, dmac, packet: sent } of routed)
       this.note(record.out, out, frameOf(sent, dmac, macOf(out)))
   }
 

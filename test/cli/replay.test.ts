@@ -1,4 +1,5 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -52,6 +53,33 @@ void t.test('the trace, and a capture', async (t) => {
   t.equal(packets.length, 19)
   t.strictSame(packets[0]!.time, { seconds: 0, nanoseconds: 0 })
   t.strictSame(packets.at(-1)!.time, { seconds: 3600, nanoseconds: 0 })
+})
+
+void t.test('a run that cannot be finished leaves no files, and a full disk is told', async (t) => {
+  const directory = t.testdir({
+    'a.scn': 'udp 10.1.0.7:1 > 10.2.0.7:1\nsysctl net.ipv4.vs.none=1\n',
+  })
+  const [scenario, trace, pcap] = ['a.scn', 'a.ndjson', 'a.pcap'].map((name) =>
+    join(directory, name),
+  )
+  t.match(await uvsReplay(scenario!, '--trace', trace!, '--pcap', pcap!), {
+    status: 1,
+    stdout: '',
+    stderr: /a\.scn:2:8: there is no setting 'none'/,
+  })
+  t.notOk(existsSync(trace!) || existsSync(pcap!))
+  for (const option of ['--trace', '--pcap'])
+    t.match(await uvsReplay(example, option, '/dev/full'), {
+      status: 1,
+      stderr: /^uvs replay: ENOSPC[^\n]*\n$/,
+    })
+  const full = openSync('/dev/full', 'w')
+  const { status, stderr } = spawnSync(process.execPath, [toolbox, 'replay', example], {
+    stdio: ['ignore', full, 'pipe'],
+    encoding: 'utf8',
+  })
+  closeSync(full)
+  t.match({ status, stderr }, { status: 1, stderr: /^uvs: standard output: ENOSPC[^\n]*\n$/ })
 })
 
 void t.test('what it does not do', async (t) => {

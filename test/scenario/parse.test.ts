@@ -29,6 +29,10 @@ t.test('lines: comments, blanks, and where a directive stands', async (t) => {
     { line: 4, text: 'ipvsadm -C', kind: 'ipvsadm', args: ['-C'] },
     { line: 6, text: 'at 2', kind: 'at', seconds: 2 },
   ])
+  t.strictSame(parse('\uFEFFat 1# behind a word'), [
+    { line: 1, text: 'at 1', kind: 'at', seconds: 1 },
+  ])
+  t.match(one('pcap a#b.pcap# # c'), { kind: 'pcap', file: '/somewhere/a#b.pcap#' })
   t.strictSame(parse(''), [])
   t.strictSame(parse('\n# nothing\n'), [])
   t.equal(parseScenario('', '/somewhere/a.scn').name, '/somewhere/a.scn')

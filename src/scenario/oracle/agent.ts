@@ -34,7 +34,7 @@ const SUMMING_MS = 2300
 
 /** Settings of the guest's kernel as a whole. */
 const GUEST_SETTINGS: readonly (readonly [path: string, value: number])[] = [
-  // The limit on all ICMP errors together: a scenario may have many at one moment.
+  // On all ICMP errors together, of kernels that do not keep this limit by namespace.
   ['net/ipv4/icmp_msgs_per_sec', 1_000_000],
   ['net/ipv4/icmp_msgs_burst', 1_000_000],
   // Memory that caches leave free, in KiB: well above what IPVS takes for little (amemthresh, 4 MiB).

@@ -1,5 +1,5 @@
 /** The director in a network namespace of its own, and the two ends of its links that packets come from and go to. */
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { DeliveryWatch } from '../../kernel/delivery-watch.js'
 import { enterNewNetworkNamespace, setOffload } from '../../kernel/own-namespace.js'
 import { PacketSocket } from '../../kernel/packet-socket.js'
@@ -37,6 +37,15 @@ const before: [key: string, value: number][] = [
   ['ipv6/icmp/ratelimit', 0],
 ]
 
+/**
+ * The limit on all ICMP errors together: a scenario may have many at one moment. Stable kernels have come to keep it by
+ * namespace; where it is not there, it is the machine's.
+ */
+const icmpLimits: readonly [key: string, value: number][] = [
+  ['ipv4/icmp_msgs_per_sec', 1_000_000],
+  ['ipv4/icmp_msgs_burst', 1_000_000],
+]
+
 interface Link {
   /** The far end: packets go in and come out here. */
   far: PacketSocket
@@ -55,6 +64,8 @@ export class DirectorWorld {
   constructor(job: Job, ip: ForkServer) {
     enterNewNetworkNamespace()
     for (const [key, value] of before) writeSetting(key, String(value))
+    for (const [key, value] of icmpLimits)
+      if (existsSync(`/proc/sys/net/${key}`)) writeSetting(key, String(value))
     runBatch(ip, ['-batch', '-'], job.wiring)
     runBatch(ip, ['-6', '-batch', '-'], job.wiringV6)
     this.links = { client: openLink('client'), server: openLink('server') }
