@@ -20,6 +20,8 @@ const GARBAGE_DECISIONS = 400_000
 /** How full servers are meant to be by those for which a weight is a number of connections. */
 const FULLNESS = 0.8
 const LINES = 100
+/** Weights that the notes name. */
+const MOST_WRITTEN = 16
 
 const subjectOf = ({ name }: Candidate): Subject => ({ name, role: 'uvs' })
 
@@ -194,9 +196,14 @@ function scaleOf({ load, weights }: Trial, seed: number): number {
   return Math.max(1, Math.ceil(qualityOf(wlc).connections / FULLNESS / sum))
 }
 
+/** As 'weights 1, 2, 3', without the end of a long list. */
+const weightsText = (weights: readonly number[]): string =>
+  `${weights.length} servers of weights ${weights.slice(0, MOST_WRITTEN).join(', ')}` +
+  (weights.length > MOST_WRITTEN ? ', …' : '')
+
 async function measureQuality(context: Context, trial: Trial, wanted: Wanted): Promise<void> {
   const { name, load, weights, onlyBySite, party } = trial
-  context.note(`${name}: ${load.title}; weights ${weights.join(', ')}`)
+  context.note(`${name}: ${load.title}; ${weightsText(weights)}`)
   await context.trial(metrics.LOAD, { load: name, party }, 0, () => [
     [metrics.servers, weights.length],
   ])
