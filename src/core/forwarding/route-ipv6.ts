@@ -62,6 +62,17 @@ export function routeToClientIpv6(
     hop = neighbours.hopForIpv6(packet.words, packet.destinationAt)
     table.words[cell] = hop | (neighbours.generation << 16)
   }
+  return passTowards(exit, packet, hop)
+}
+
+/** The same for a packet of no connection. */
+export function passRouterIpv6(exit: Exit, packet: Packet): number {
+  const { words } = exit.pool
+  return passTowards(exit, packet, exit.neighbours.hopForIpv6(words, packet.destinationAt))
+}
+
+function passTowards(exit: Exit, packet: Packet, hop: number): number {
+  const { neighbours } = exit
   const state = neighbours.state[hop]
   if (state === HopState.unreachable) {
     const { destinationUnreachable } = Icmpv6Type

@@ -9,7 +9,7 @@ import type { Packet } from '../packet.js'
 import { mtuOf } from '../path-mtus.js'
 import { Reason } from '../verdict.js'
 import type { Exit } from './exit.js'
-import { passOnIpv6, routeToClientIpv6 } from './route-ipv6.js'
+import { passOnIpv6, passRouterIpv6, routeToClientIpv6 } from './route-ipv6.js'
 
 /** A path narrower than this carries no tunnel of IPv4 (ip_vs_xmit.c). */
 const MIN_TUNNEL_MTU = 68
@@ -155,6 +155,7 @@ export function routeToClient(
 
 /** The same for a packet of no connection, or one that may be addressed to others than its client. */
 export function passRouter(exit: Exit, packet: Packet): number {
+  if (packet.family === 6) return passRouterIpv6(exit, packet)
   return passTowards(exit, packet, exit.neighbours.hopFor(packet.destinationBe))
 }
 
