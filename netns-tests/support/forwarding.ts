@@ -86,6 +86,21 @@ export async function checkForwarding(t: Test, method: Method, driver: Driver): 
     )
   })
 
+  await t.test('UDP in fragments, both ways', async (t) => {
+    const port = method === 'nat' ? 5353 : ECHO_PORT
+    const answers = await echoAnswers(client, virtualAddress, port, 6, 3000)
+    t.strictSame(tally(answers.map((line) => line.split(' ')[0]!)), {
+      server1: 2,
+      server2: 2,
+      server3: 2,
+    })
+    t.strictSame(
+      answers.map((line) => line.split(' ').slice(1).join(' ')),
+      answers.map((_, i) => `${`hello-${i}`.padEnd(3000, '.')} ${virtualAddress}:${port}`),
+      'each datagram comes back whole',
+    )
+  })
+
   await t.test('a persistent service keeps each client on its server', async (t) => {
     await serve(topology, daemon, { port: HTTP_PORT, options: ['-p', '300'] })
     const oneClient = await nextClient()

@@ -207,6 +207,10 @@ t.test('rules, routes and addresses are those that are described', async (t) => 
     '24: to 10.9.1.2 ipproto udp lookup 7698035',
     '24: to 198.51.100.0/24 ipproto icmp lookup 7698035',
     '25: ipproto sctp lookup 7698035',
+    '27: from 10.9.2.1 ipproto tcp dport 1-65534 goto 30',
+    '27: to 10.9.1.100 ipproto tcp dport 1-65534 goto 30',
+    '28: from 10.9.2.1 ipproto tcp lookup 7698035',
+    '28: to 10.9.1.100 ipproto tcp lookup 7698035',
     '30: lookup local',
   ].sort()) // prettier-ignore
   t.strictSame(rules('others'), ['32766: lookup main', '32767: lookup default'])
@@ -351,6 +355,8 @@ t.test('a changed steering adds and removes only the difference, additions first
       '+23: to 10.9.1.2 ipproto udp dport 53 lookup 7698035',
       '+23: from 10.9.2.1 ipproto tcp sport 8081 lookup 7698035',
       '+24: to 10.9.1.2 ipproto icmp lookup 7698035',
+      '+27: to 10.9.1.2 ipproto udp dport 1-65534 goto 30',
+      '+28: to 10.9.1.2 ipproto udp lookup 7698035',
       '-23: to 10.9.1.100 ipproto tcp dport 80 lookup 7698035',
       '-23: from 10.9.2.1 ipproto tcp sport 8080 lookup 7698035',
     ],
@@ -586,6 +592,8 @@ t.test('takes over what a killed predecessor left', async (t) => {
     '10: iif uvs0 goto 30',
     '23: to 10.9.1.2 ipproto udp dport 53 lookup 7698035',
     '24: to 10.9.1.2 ipproto icmp lookup 7698035',
+    '27: to 10.9.1.2 ipproto udp dport 1-65534 goto 30',
+    '28: to 10.9.1.2 ipproto udp lookup 7698035',
     '30: lookup local',
   ])
   await plumbing.remove()

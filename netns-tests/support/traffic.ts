@@ -37,14 +37,19 @@ export async function whoAnswers(
   return answers
 }
 
-/** The answers of the UDP echo, `SERVER TEXT ADDRESS:PORT`, each asked from a socket of its own. */
+/**
+ * The answers of the UDP echo, `SERVER TEXT ADDRESS:PORT`, each asked from a socket of its own.
+ *
+ * @param bytes of each datagram at least
+ */
 export async function echoAnswers(
   client: Namespace,
   address: string,
   port: number,
   datagrams: number,
+  bytes = 0,
 ): Promise<string[]> {
-  const args = [echoClientPath(), address, String(port), String(datagrams)]
+  const args = [echoClientPath(), address, ...[port, datagrams, 2000, bytes].map(String)]
   return (await client.run(process.execPath, ...args)).trimEnd().split('\n')
 }
 

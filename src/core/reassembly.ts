@@ -116,7 +116,7 @@ export abstract class Reassembly<Q extends Queue> {
 
   /** Whether there is no room for one more fragment. */
   protected get isFull(): boolean {
-    const most = this.pool.frameCount * HELD_SHARE
+    const most = this.pool.ownCount * HELD_SHARE
     return this.network < 0 || this.held >= most || this.queues.size >= most
   }
 

@@ -28,6 +28,8 @@ export class FramePool {
    * together from fragments; -1 when the region ends before. It is no frame: nobody owns it.
    */
   readonly scratch: number
+  /** How many frames are this pool's at first. */
+  readonly ownCount: number
 
   /**
    * @param region the memory, at least `frameSize * frameCount` bytes, SCRATCH_BYTES more for a scratch
@@ -55,7 +57,7 @@ export class FramePool {
     this.free = new Int32Array(frameCount)
     const first = Math.floor((frameCount * share.index) / share.of)
     const end = Math.floor((frameCount * (share.index + 1)) / share.of)
-    this.freeCount = end - first
+    this.freeCount = this.ownCount = end - first
     for (let i = 0; i < this.freeCount; i++) this.free[i] = (end - 1 - i) * frameSize
   }
 

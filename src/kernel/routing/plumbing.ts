@@ -52,7 +52,10 @@ export const UVS_TABLE = 0x757673
  * Preferences of our rules. The kernel's rule for the table local stands at 0, before all others, so it
  * moves behind ours: a virtual address is an address of the director, and would be delivered there.
  */
-const Preference = { fromDevice: 10, steer: 20, local: 30 } as const
+const Preference = { fromDevice: 10, steer: 20, withPorts: 27, fragments: 28, local: 30 } as const
+
+/** All ports that the kernel has rules for. */
+const ALL_PORTS: readonly [number, number] = [1, 65534]
 
 /**
  * Rules with fewer selectors have higher preferences, up to this much. Deleting a rule takes what is not
@@ -110,7 +113,8 @@ export function virtualAddresses(
 /**
  * Leads what belongs to the director into a TUN device, and what comes out of it past those rules.
  *
- * The rules go by protocol and port, so all else that is sent to the same addresses stays with the kernel.
+ * The rules go by protocol and port, so all else that is sent to the same addresses stays with the kernel. Fragments
+ * have no ports for the kernel's rules: what has some goes past the rules that lead them in.
  */
 export function tunPlumbing(device: string, steering: Steering): PlumbingItem[] {
   const lookup = UVS_TABLE
@@ -121,17 +125,35 @@ export function tunPlumbing(device: string, steering: Steering): PlumbingItem[] 
     ...selectors,
   })
   const icmp = new Map<string, Rule>()
+  const fragments = new Map<string, Rule>()
+  const steerFragments = (
+    end: { from: string } | { to: string },
+    protocol: ServiceProtocol,
+  ): void => {
+    const rule = { kind: 'rule', protocol, ...end } as const
+    const { withPorts, local } = Preference
+    const name = `${Object.entries(end).join()} ${protocol}`
+    fragments.set(`${name} with ports`, {
+      ...rule,
+      preference: withPorts,
+      destinationPorts: [...ALL_PORTS],
+      goto: local,
+    })
+    fragments.set(name, { ...rule, preference: Preference.fragments, lookup })
+  }
   const rules: Rule[] = []
   for (const { protocol, address, port } of steering.virtual) {
     const ports = portSelector([port, port])
     rules.push(
       steer({ to: `${address}/32`, protocol, ...(ports ? { destinationPorts: ports } : {}) }),
     )
+    if (ports) steerFragments({ to: `${address}/32` }, protocol)
     icmp.set(`to ${address}`, steer({ to: `${address}/32`, protocol: 'icmp' }))
   }
   for (const { protocol, address, port } of steering.replies) {
     const [sourcePort] = portSelector([port, port]) ?? []
     rules.push(steer({ from: `${address}/32`, protocol, ...(sourcePort ? { sourcePort } : {}) }))
+    if (sourcePort) steerFragments({ from: `${address}/32` }, protocol)
     icmp.set(`from ${address}`, steer({ from: `${address}/32`, protocol: 'icmp' }))
   }
   for (const { source, destination, protocol, interface: iif, ...rule } of steering.marks) {
@@ -156,6 +178,7 @@ export function tunPlumbing(device: string, steering: Steering): PlumbingItem[] 
     { kind: 'rule', preference: Preference.fromDevice, iif: device, goto: Preference.local },
     ...rules,
     ...icmp.values(),
+    ...fragments.values(),
   ]
 }
 
