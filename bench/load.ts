@@ -1,5 +1,5 @@
 /**
- * A whole data plane on memory ports with a load of many TCP connections: for bench/core.ts and
+ * A whole data plane on memory ports with a load of many TCP connections: for bench/parts/core.ts and
  * test/core/steady-state.test.ts. Once it is built, running it allocates nothing.
  */
 import { DataPlane } from '../src/core/data-plane.js'
@@ -8,7 +8,9 @@ import type { DestinationKey, ForwardingMethod, ServiceKey } from '../src/core/c
 import { RouteTable, type RouteUpdate } from '../src/core/route-table.js'
 import { LoadPort, type PacketSource } from '../src/drivers/memory.js'
 import type { Clock } from '../src/port/clock.js'
-import { FrameBatch, FramePool } from '../src/port/frame-pool.js'
+import { ConnectionTable } from '../src/core/connection-table.js'
+import { Verdict } from '../src/core/verdict.js'
+import { ETHERNET_HEADROOM, FrameBatch, FramePool } from '../src/port/frame-pool.js'
 import { LinkLayer } from '../src/port/packet-port.js'
 import { SeededRandom } from '../src/port/random.js'
 import { fold, sum32 } from '../src/wire/checksum.js'
@@ -234,11 +236,15 @@ export interface LoadOptions {
   forwarding: ForwardingMethod
   /** 4 when absent. */
   family?: 4 | 6
-  /** A power of two, 1024 to 2^20. */
+  /** A power of two, 1024 to 2^22. */
   connections: number
   clock: Clock
   /** Beside them, every so many-th request is the SYN of a new client, whose connection ends by its timer; 0 for none. */
   newConnectionEvery?: number
+  /** Memory of so many bytes for the connection table; as the director takes it when absent. */
+  memory?: (bytes: number) => SharedArrayBuffer
+  /** Beside them room for so many connections that come and go; PASSING_CONNECTIONS when absent. */
+  passingConnections?: number
 }
 
 /** Room in the table for the connections that come and go. */
@@ -246,7 +252,11 @@ const PASSING_CONNECTIONS = 1 << 16
 
 /** Two ports, a director with one service and four real servers, and as many established connections as asked for. */
 export class Load {
-  readonly pool = new FramePool(new SharedArrayBuffer(FRAME_SIZE * FRAMES), FRAME_SIZE, FRAMES)
+  readonly pool = new FramePool(
+    new SharedArrayBuffer(FRAME_SIZE * (FRAMES + 64)),
+    FRAME_SIZE,
+    FRAMES,
+  )
   readonly director: Director
   /** Received on port 0 are requests, on port 1 replies (masquerading only). */
   readonly ports: readonly [LoadPort, LoadPort]
@@ -255,11 +265,23 @@ export class Load {
   private readonly replies: Segments
   private readonly hasReplies: boolean
   private readonly batch = new FrameBatch(64)
+  private readonly clock: Clock
+  /** Of runDirector: its frames, which it keeps, and where it has put the packets of a batch. */
+  private readonly frames = Int32Array.from({ length: 64 }, (_, i) => (FRAMES + i) * FRAME_SIZE)
+  private readonly offsets = new Int32Array(64)
+  private readonly lengths = new Int32Array(64)
+  private writesReplies = false
+  /** From here on `write` and `runDirector` leave the replies out. */
+  requestsOnly = false
 
   constructor(options: LoadOptions) {
     const { forwarding, connections, clock, family = 4 } = options
-    const lines = connections + (options.newConnectionEvery ? PASSING_CONNECTIONS : 0)
+    const passing = options.passingConnections ?? PASSING_CONNECTIONS
+    const lines = connections + (options.newConnectionEvery ? passing : 0)
+    // Connections of IPv6 take two lines, and line 1 has no other half.
+    const maxConnections = family === 6 ? 2 * lines + 1 : lines
     const { pool } = this
+    this.clock = clock
     const neighbours = new RouteTable()
     neighbours.apply([...routes(), ...routesIpv6()])
     this.director = new Director({
@@ -267,9 +289,9 @@ export class Load {
       neighbours,
       random: new SeededRandom(1),
       table: {
-        // Connections of IPv6 take two lines, and line 1 has no other half.
-        maxConnections: family === 6 ? 2 * lines + 1 : lines,
+        maxConnections,
         seed: 12345,
+        ...(options.memory && { region: options.memory(ConnectionTable.bytesFor(maxConnections)) }),
       },
       ports: [
         { name: 'memory:clients', interface: 'clients' },
@@ -315,6 +337,59 @@ export class Load {
     }
   }
 
+  /** Writes `count` packets of `run` into frames, batch by batch, and does nothing else: what `runDirector` contains. */
+  write(count: number): void {
+    for (let left = count; left > 0; left -= 64) this.writeBatch(left)
+  }
+
+  /**
+   * Writes `count` packets into frames and has the director process them, batch by batch, as the data plane does,
+   * but without ports and link layers.
+   *
+   * @throws Error when one is not forwarded
+   */
+  runDirector(count: number): void {
+    const { director, clock, offsets } = this
+    let forwarded = 0
+    for (let left = count; left > 0; left -= 64) {
+      director.advance(clock.nowJiffies())
+      const packets = this.writeBatch(left)
+      director.lookAhead(offsets, 0, packets, ETHERNET_BYTES)
+      const port = this.writesReplies ? 1 : 0
+      for (let i = 0; i < packets; i++) {
+        const network = offsets[i]! + ETHERNET_BYTES
+        const length = this.lengths[i]! - ETHERNET_BYTES
+        const verdict = director.process(network, length, port, director.candidate(i))
+        if (verdict === Verdict.forward) forwarded++
+      }
+    }
+    if (forwarded !== count) throw new Error(`${forwarded} of ${count} packets were forwarded`)
+  }
+
+  /** Writes `count` packets and gives each to a function, with the offset and length of its IP packet. */
+  runWith(count: number, process: (network: number, length: number) => boolean): void {
+    for (let left = count; left > 0; left -= 64) {
+      const packets = this.writeBatch(left)
+      for (let i = 0; i < packets; i++)
+        if (!process(this.offsets[i]! + ETHERNET_BYTES, this.lengths[i]! - ETHERNET_BYTES))
+          throw new Error('a packet was not forwarded')
+    }
+  }
+
+  /** A batch of requests, and the next time of replies if there are any. */
+  private writeBatch(most: number): number {
+    const { pool, offsets, lengths, frames } = this
+    const packets = Math.min(64, most)
+    this.writesReplies = this.hasReplies && !this.requestsOnly && !this.writesReplies
+    const source = this.writesReplies ? this.replies : this.requests
+    for (let i = 0; i < packets; i++) {
+      const offset = frames[i]! + ETHERNET_HEADROOM
+      offsets[i] = offset
+      lengths[i] = source.write(pool, offset)
+    }
+    return packets
+  }
+
   /** Throws unless every packet of `run` came out again, and the books agree. */
   check(expectedPackets: number): void {
     const [clients, servers] = this.ports
@@ -327,6 +402,21 @@ export class Load {
         `${expectedPackets} packets expected, ${received} received, ${sent} sent, ` +
           `${FRAMES - this.pool.available} frames missing, not forwarded: ${JSON.stringify(lost)}`,
       )
+  }
+
+  /** One more service, of UDP and without destinations. */
+  addService(i: number): void {
+    this.director.execute({
+      op: 'add-service',
+      service: { protocol: 'udp', address: VIRTUAL, port: 1 + i },
+      options: {
+        scheduler: 'rr',
+        schedulerFlags: [],
+        persistentTimeoutSeconds: 0,
+        persistentPrefixLength: 32,
+        onePacket: false,
+      },
+    })
   }
 
   private configure(family: 4 | 6, forwarding: ForwardingMethod, serverPort: number): void {
