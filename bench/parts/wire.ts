@@ -180,6 +180,7 @@ class Measurement {
 const uvsNames = [peers.masquerading, peers.directRouting].map(({ subject }) => subject.name)
 const C = peers.forwarder.subject.name
 const NFTABLES = peers.nftables.subject.name
+const UNSTEERED = peers.nftablesUnsteered.subject.name
 
 const claims: readonly Claim[] = uvsNames.flatMap((subject) => [
   {
@@ -190,14 +191,14 @@ const claims: readonly Claim[] = uvsNames.flatMap((subject) => [
     against: C,
     atLeast: 0.95,
   },
-  {
-    text: `${subject}: the packet rate of ${NFTABLES}`,
+  ...[NFTABLES, UNSTEERED].map((against) => ({
+    text: `${subject}: the packet rate of ${against}`,
     metric: THROUGHPUT.name,
     parameters: parametersOf(USUAL),
     subject,
-    against: NFTABLES,
+    against,
     atLeast: 1,
-  },
+  })),
   {
     text: `${subject}: the latency of ${NFTABLES} at half load`,
     metric: LATENCY.p99.name,
@@ -244,7 +245,7 @@ export const wire: Part = {
   description:
     'Directors between two veth links, each in a network namespace of its own and all of the same make. A BPF ' +
     'program in the kernel sends UDP frames one by one as a clock says, whatever becomes of them; another one at ' +
-    'the far end counts them and sorts their latencies, from the moment each frame was due to be sent. Throughput ' +
+    'the far end counts them and sorts their latencies, from the moment each frame left the generator. Throughput ' +
     `is the highest rate with no more than ${LOSS_BOUND * 100} % lost, found by binary search; frames that the ` +
     'generator had no time for count as lost. The generator and what receives frames on their behalf have one ' +
     "processor, the director the other: the kernel's forwarding is steered there (RPS), except “by the sender”, where " +
