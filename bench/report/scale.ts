@@ -45,14 +45,21 @@ export function linearScale(
   }
 }
 
-/** Between round values, all above 0; written are powers of ten, and within few of them 2 and 5, too. */
+/** More of an axis than this beyond the values would be wasted on having it end at a round one. */
+const MOST_WASTE = 1.5
+const MARGIN = 1.08
+
+/** All above 0, between round values unless these are far; written are the more of these the fewer decades there are. */
 export function logScale(values: readonly number[], from: number, to: number): Scale {
   const positive = values.filter((value) => value > 0)
-  const low = niceBelow(Math.min(...positive, ...(positive.length > 0 ? [] : [1])))
-  const above = niceAbove(Math.max(...positive, ...(positive.length > 0 ? [] : [10])))
-  const high = above > low ? above : low * 10
+  const least = positive.length > 0 ? Math.min(...positive) : 1
+  const most = positive.length > 0 ? Math.max(...positive) : 10
+  const below = niceBelow(least)
+  const above = niceAbove(most)
+  const low = least / below > MOST_WASTE ? least / MARGIN : below
+  const high = above > low && above / most <= MOST_WASTE ? above : Math.max(most, low * 2) * MARGIN
   const decades = Math.log10(high / low)
-  const factors = decades < 3.5 ? [1, 2, 5] : [1]
+  const factors = decades < 1 ? [1, 1.5, 2, 3, 4, 5, 7] : decades < 3.5 ? [1, 2, 5] : [1]
   const ticks: number[] = []
   for (let exponent = Math.floor(Math.log10(low)); 10 ** exponent <= high * 1.001; exponent++)
     for (const factor of factors) {
