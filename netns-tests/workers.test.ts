@@ -49,13 +49,12 @@ for (const driver of ['afxdp', 'tun'] as Driver[])
       t.strictSame(tally(answers), { server1: 20, server2: 20, server3: 20 })
       const listing = await uvsadm(daemon, ['-Ln', '--stats', '--exact', ...service.split(' ')])
       t.match(listing, new RegExp(`${virtualAddress}:${HTTP_PORT} +60 `), 'counters are summed up')
-      const connections = await connectionsOf(daemon)
-      t.equal(connections.length, 60, 'each connection is listed')
-      t.equal(new Set(connections.map((line) => line.split(/ +/)[3])).size, 60, 'and once')
       if (driver === 'afxdp') {
-        const { ports } = (await new ApiClient(daemon.socketPath).status()) as {
+        const { ports, handedOverPackets } = (await new ApiClient(daemon.socketPath).status()) as {
           ports: { name: string; counters: { rxPackets: number; txPackets: number } }[]
+          handedOverPackets: number
         }
+        t.ok(handedOverPackets > 100, `${handedOverPackets} packets were handed over`)
         const counters = Object.fromEntries(ports.map(({ name, counters }) => [name, counters]))
         t.equal(counters['afxdp:eth0/1']!.rxPackets, 0, 'requests came by the first queue')
         t.equal(counters['afxdp:eth1']!.rxPackets, 0, 'replies by the second')
@@ -65,17 +64,20 @@ for (const driver of ['afxdp', 'tun'] as Driver[])
     })
 
     await t.test('least connection sees the connections of both workers', async (t) => {
-      await serve(topology, daemon, { protocol: 'udp', port: ECHO_PORT, scheduler: 'wlc' })
-      const answers: string[] = []
+      const options = { protocol: 'udp', port: ECHO_PORT, scheduler: 'wlc' } as const
+      const service = await serve(topology, daemon, options)
       for (const address of clients) {
         await becomeClient(client, address)
-        answers.push(...(await echoAnswers(client, virtualAddress, ECHO_PORT, 5)))
+        await echoAnswers(client, virtualAddress, ECHO_PORT, 5)
       }
-      t.strictSame(tally(answers.map((answer) => answer.split(' ')[0]!)), {
-        server1: 20,
-        server2: 20,
-        server3: 20,
-      })
+      // On a busy machine an answer may come too late for the client, which changes nothing here.
+      const listing = await uvsadm(daemon, ['-Ln', ...service.split(' ')])
+      const counts = listing.match(/-> .*/g)!.slice(1)
+      t.equal(counts.length, 3)
+      for (const line of counts) t.match(line, / 0 +20 *$/, 'each has as many connections')
+      const connections = (await connectionsOf(daemon)).filter((line) => line.startsWith('UDP'))
+      t.equal(connections.length, 60, 'each connection is listed')
+      t.equal(new Set(connections.map((line) => line.split(/ +/)[3])).size, 60, 'and once')
     })
 
     await t.test('persistence: each client stays where it was', async (t) => {
@@ -132,6 +134,15 @@ for (const driver of ['afxdp', 'tun'] as Driver[])
       second.process.signal('SIGTERM')
       t.equal(await second.process.waitForExit(), 0)
       t.strictSame(await kernelState(director), untouched, 'the kernel is as it was')
+    })
+
+    await t.test('all workers end when their device is gone', async (t) => {
+      if (driver !== 'tun') return
+      const third = await startDaemon(topology, { name: 'third', extraArguments: WORKERS })
+      await director.ip('link', 'delete', 'uvs0')
+      t.equal(await third.process.waitForExit(), 1)
+      t.match(third.process.output, /uvs0 is gone/)
+      t.strictSame(await kernelState(director), untouched)
     })
   })
 

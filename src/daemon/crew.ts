@@ -141,6 +141,7 @@ export class Crew {
       all.reduce((sum, status) => sum + of(status), 0)
     return {
       ports: Array.from(ports, ([name, counters]) => ({ name, counters })),
+      handedOverPackets: total(({ handedOverPackets }) => handedOverPackets),
       waitingPackets: total(({ waitingPackets }) => waitingPackets),
       freeFrames: total(({ freeFrames }) => freeFrames),
       frames: total(({ frames }) => frames),

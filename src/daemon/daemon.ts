@@ -257,6 +257,7 @@ export class Daemon {
       ports: thread.ports.map((port) => ({ ...port, ...this.ports.describe(port.name) })),
       waitingPackets: thread.waitingPackets,
       workers: this.options.workers,
+      handedOverPackets: thread.handedOverPackets,
       frames: { total: thread.frames, free: thread.freeFrames },
       maxConnections: this.options.maxConnections,
       plumbing: this.plumbing.list().map(describe),

@@ -174,6 +174,7 @@ function handle(message: ToThread): void {
         reply: {
           ports: ports.map(({ name, counters }) => ({ name, counters: { ...counters } })),
           waitingPackets: dataPlane.waitingPackets,
+          handedOverPackets: handover?.handedOver ?? 0,
           freeFrames: pool.available,
           frames: pool.frameCount,
         },

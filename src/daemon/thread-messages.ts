@@ -40,6 +40,8 @@ export interface OpenedPort {
 export interface ThreadStatus {
   ports: { name: string; counters: PortCounters }[]
   waitingPackets: number
+  /** Packets that came in by this thread and belong to other workers. */
+  handedOverPackets: number
   freeFrames: number
   frames: number
 }
