@@ -26,7 +26,7 @@ const RUNS = 2 ** 31 - 1
 /** Frames that leave together when they are due together, and how long one that is due may wait for others. */
 const BATCH = 16
 /** What is under way when the last frame has been sent has this long to come back. */
-const SETTLE_MS = 30
+const SETTLE_MS = 20
 
 interface OpenLane extends Lane {
   readonly transmitIndex: number
