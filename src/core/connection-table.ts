@@ -879,11 +879,15 @@ export class ConnectionTable {
     return this.indexBase + this.homeOf(hash) * 2
   }
 
-  /** What is found first under a hash, and is to be compared with what it was made of; 0 when there is nothing. */
-  candidate(hash: number): number {
+  /**
+   * What is found first under a hash, and is to be compared with what it was made of; 0 when there is nothing.
+   *
+   * @param place of `placeOf`
+   */
+  candidate(hash: number, place: number): number {
     const words = this.words
-    for (let slot = this.homeOf(hash); ; slot = (slot + 1) & this.wrapMask) {
-      const at = this.indexBase + slot * 2
+    const end = words.length
+    for (let at = place; ; at = at + 2 === end ? this.indexBase : at + 2) {
       const connection = words[at + 1]!
       if (connection === 0 || words[at] === hash) return connection
     }

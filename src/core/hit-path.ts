@@ -105,6 +105,7 @@ export interface HitPathParts {
 export class HitPath {
   /** Where the packets looked at start in the index, and what they were found to belong to. */
   private readonly hashes = new Int32Array(MOST_AHEAD)
+  private readonly places = new Int32Array(MOST_AHEAD)
   private readonly kinds = new Int32Array(MOST_AHEAD)
   private readonly found = new Int32Array(MOST_AHEAD)
   /** The table's version at that time. */
@@ -153,9 +154,8 @@ export class HitPath {
    */
   lookAhead(offsets: Int32Array, from: number, to: number, linkBytes: number): void {
     const count = to - from
-    const { words, lines, table, hashes, kinds, found } = this
+    const { words, lines, table, hashes, places, kinds, found } = this
     const { replies } = this.connections
-    let touched = 0
     for (let i = 0; i < count; i++) {
       const at = (offsets[from + i]! + linkBytes) >> 2
       const protocol = (words[at + At.ttl]! >>> 8) & 0xff
@@ -168,13 +168,14 @@ export class HitPath {
         : table.hashOf(protocol, sourceBe, destinationBe, ports)
       hashes[i] = hash
       kinds[i] = isReply ? -1 : 1
-      touched ^= lines[table.placeOf(hash)]!
+      places[i] = table.placeOf(hash)
     }
-    for (let i = 0; i < count; i++) {
-      const connection = table.candidate(hashes[i]!)
-      found[i] = connection * kinds[i]!
-      touched ^= lines[connection << Line.shift]!
-    }
+    // Short loops that do nothing but load: the more of them the processor has begun, the more it waits for at once.
+    let touched = 0
+    for (let i = 0; i < count; i++) touched ^= lines[places[i]!]!
+    for (let i = 0; i < count; i++) found[i] = table.candidate(hashes[i]!, places[i]!)
+    for (let i = 0; i < count; i++) touched ^= lines[found[i]! << Line.shift]!
+    for (let i = 0; i < count; i++) found[i] = Math.imul(found[i]!, kinds[i]!)
     this.touched = touched
     this.version = table.version
   }
