@@ -304,7 +304,8 @@ export class DataPlane {
     } else if (isIpv6) {
       const size = Math.min(mtu, Math.max(longest, ipv6.MIN_MTU))
       const identification = director.fragmentIdentification()
-      fragmentIpv6(pool, offset, length, size, identification, pieces, gathered.geometry, shift)
+      const geometry = pulled(gathered.geometry, director.outWritten)
+      fragmentIpv6(pool, offset, length, size, identification, pieces, geometry, shift)
     } else {
       const size = Math.min(mtu, longest)
       const geometry = pulled(gathered.geometry, director.outWritten)

@@ -300,8 +300,10 @@ export class RelatedIcmp {
     this.traffic.countOut(connection, bytesInside)
     // The client may not be told, there is no way to it, or it has had its share of errors.
     if (verdict === Verdict.drop) return exit.drop(Reason['icmp-unrelated'])
-    // What the director sends itself passes its own hooks, too, where it is one more packet of the connection.
-    this.traffic.countOut(connection, exit.length)
+    // What the director sends itself passes its own hooks, too, where it is one more packet of the connection: not
+    // of a masqueraded one, whose replies come from elsewhere.
+    if (forwardingOf(connections.table.words, connection) !== ConnectionFlag.masquerade)
+      this.traffic.countOut(connection, exit.length)
     return verdict
   }
 
