@@ -54,12 +54,12 @@ export const workers: Part = {
       atLeast: 0.85,
     },
     {
-      text: 'Two workers of whose packets half are handed over carry at least six tenths of what two directors that share nothing do',
+      text: 'Two workers of whose packets half are handed over carry at least half of what two directors that share nothing do',
       metric: packets.name,
       parameters: { workers: 2 },
       subject: any.name,
       against: alone.name,
-      atLeast: 0.6,
+      atLeast: 0.5,
     },
     {
       text: 'Two workers that count in common and go round in common begin at least half as many connections',
