@@ -22,7 +22,7 @@ const help = `uvsd, the director daemon of the userspace virtual server
 Usage: uvsd --port SPEC [--port SPEC…] [OPTION…]
 
   --port afxdp:IFACE[,mode=native|generic]    the interface's packets through AF_XDP; once an interface
-  --port tun:NAME                             a TUN device that uvsd makes and leads its traffic into
+  --port tun:NAME[,offload=off]               a TUN device that uvsd makes and leads its traffic into
   --port tap:NAME,bridge=BRIDGE[,mac=MAC]     a TAP device: a station of its own on the bridge
   --rules FILE             an ipvsadm-save file, applied at the start and anew at SIGHUP
   --sysctl KEY=VALUE       a setting, as net.ipv4.vs.expire_nodest_conn=1; more than one may be given

@@ -1,4 +1,4 @@
-import { FrameBatch, IP_HEADROOM, type FramePool } from '../port/frame-pool.js'
+import { FrameBatch, IP_HEADROOM, MALFORMED, type FramePool } from '../port/frame-pool.js'
 import { HopState, type Neighbours } from '../port/neighbours.js'
 import { LinkLayer, type PacketPort } from '../port/packet-port.js'
 import { JIFFIES_PER_SECOND, type Clock } from '../port/clock.js'
@@ -12,6 +12,7 @@ import { NO_MARK } from './packet.js'
 import { Gathered, type Expired } from './reassembly.js'
 import { Ipv4Reassembly, type RoomBehind } from './reassembly-ipv4.js'
 import { Ipv6Reassembly } from './reassembly-ipv6.js'
+import { segment } from './segmentation.js'
 import { Reason, Verdict } from './verdict.js'
 import type { Handover } from './workers/handover.js'
 
@@ -20,6 +21,12 @@ import type { Handover } from './workers/handover.js'
  * between batches the kernel transmits, and what the director works with has to be brought back to the cache.
  */
 export const BATCH_SIZE = 256
+
+/** In place of a next hop: the kernel's stack. */
+const TO_KERNEL = -1
+
+/** Of IP. The kernel's stack has no MTU. */
+const LONGEST_PACKET = 65535
 
 /** How long a packet waits for its neighbour, as long as the kernel asks: three solicitations, a second apart. */
 const NEIGHBOUR_WAIT_JIFFIES = 3 * JIFFIES_PER_SECOND
@@ -66,10 +73,12 @@ export class DataPlane {
   private readonly received = new FrameBatch(BATCH_SIZE)
   private readonly outgoing: FrameBatch[]
   private readonly fragments: FrameBatch
+  private readonly segments: FrameBatch
   private readonly waiting: NeighbourQueue
   private readonly reassembly: Ipv4Reassembly
   private readonly reassemblyIpv6: Ipv6Reassembly
   private readonly onExpired = (expired: Expired): void => this.answerTimeout(expired)
+  private readonly hasOffload: Uint8Array
   /** Whether each port has a link layer, and its own Ethernet address as three halfs. */
   private readonly isEthernet: Uint8Array
   private readonly portMac: Uint16Array
@@ -88,11 +97,13 @@ export class DataPlane {
     this.waiting = new NeighbourQueue(options.neighbours)
     // A packet of the shortest fragments is cut into as many again.
     this.fragments = new FrameBatch(options.pool.frameCount)
+    this.segments = new FrameBatch(options.pool.hasOffload ? options.pool.frameCount : 0)
     this.reassembly = new Ipv4Reassembly(options.pool, options.roomBehindFragment)
     this.reassemblyIpv6 = new Ipv6Reassembly(options.pool)
     this.isEthernet = Uint8Array.from(options.ports, (port) =>
       port.linkLayer === LinkLayer.ethernet ? 1 : 0,
     )
+    this.hasOffload = Uint8Array.from(options.ports, (port) => (port.hasOffload === true ? 1 : 0))
     this.portMac = new Uint16Array(3 * options.ports.length)
     options.ports.forEach((port, i) => {
       if (port.mac) this.portMac.set(halfsOf(port.mac), 3 * i)
@@ -177,6 +188,8 @@ export class DataPlane {
       if (available > 0 && (this.pool.bytes[network]! >>> 4 === 6) !== isIpv6)
         return this.drop(offset, Reason['not-ip'])
     }
+    if (this.pool.requestOf(offset) === MALFORMED)
+      return this.drop(offset, Reason['bad-offload-header'])
     const { handover } = this
     if (handover !== undefined) {
       const owner = this.director.ownerOf(network, available, port)
@@ -208,6 +221,7 @@ export class DataPlane {
   private processOwn(network: number, available: number, port: number, candidate: number): void {
     switch (this.director.process(network, available, port, candidate)) {
       case Verdict.forward:
+        if (this.pool.hasOffload && this.director.outIsAnswer) this.pool.clearRequest(network)
         return this.send(
           this.director.outHop,
           this.director.outOffset,
@@ -346,7 +360,10 @@ export class DataPlane {
     switch (this.neighbours.state[hop]) {
       case HopState.ready: {
         const mtu = pathMtu !== 0 ? pathMtu : this.neighbours.mtu[hop]!
-        if (length > mtu) return this.sendFragments(hop, offset, length, mtu)
+        if (this.isToBeSegmented(this.neighbours.port[hop]!, offset, length, mtu))
+          return this.sendSegments(hop, offset, length, mtu)
+        if (length > mtu && this.pool.requestOf(offset) === 0)
+          return this.sendFragments(hop, offset, length, mtu)
         return this.sendToNeighbour(hop, offset, length)
       }
       case HopState.unresolved:
@@ -376,10 +393,40 @@ export class DataPlane {
     const port = this.kernelPort
     if (port < 0) {
       this.pool.give(offset)
+    } else if (this.isToBeSegmented(port, offset, length, LONGEST_PACKET)) {
+      this.sendSegments(TO_KERNEL, offset, length, LONGEST_PACKET)
     } else if (this.isEthernet[port] === 1) {
       this.queueEthernet(port, this.kernelMac, 0, offset, length)
     } else {
       this.queue(port, offset, length)
+    }
+  }
+
+  /**
+   * Whether what a packet asks for has to be done here: the port cannot pass it on, the packet is in a tunnel by now,
+   * or too long for the way in spite of it.
+   */
+  private isToBeSegmented(port: number, offset: number, length: number, mtu: number): boolean {
+    const { pool } = this
+    const request = pool.requestOf(offset)
+    return (
+      request !== 0 &&
+      (this.hasOffload[port] === 0 || request !== offset || pool.wireBytes(offset, length) > mtu)
+    )
+  }
+
+  /** @param hop TO_KERNEL for the kernel's stack */
+  private sendSegments(hop: number, offset: number, length: number, mtu: number): void {
+    const { pool, segments } = this
+    segments.count = 0
+    if (!segment(pool, offset, length, segments)) return this.drop(offset, Reason['no-frame'])
+    pool.give(offset)
+    for (let i = 0; i < segments.count; i++) {
+      const at = segments.offsets[i]!
+      const bytes = segments.lengths[i]!
+      if (hop === TO_KERNEL) this.sendToKernel(at, bytes)
+      else if (bytes > mtu) this.sendFragments(hop, at, bytes, mtu)
+      else this.sendToNeighbour(hop, at, bytes)
     }
   }
 

@@ -271,7 +271,8 @@ export class HitPath {
         (destination.pathMtuGeneration !== exit.pathMtus.generation &&
           forwarding !== ConnectionFlag.directRoute) ||
         (state !== HopState.ready && state !== HopState.unresolved) ||
-        totalBytes > neighbours.mtu[hop]!)
+        (totalBytes > neighbours.mtu[hop]! &&
+          exit.pool.wireBytes(at << 2, totalBytes) > neighbours.mtu[hop]!))
     )
       return THE_LONG_WAY
 
@@ -340,7 +341,8 @@ export class HitPath {
     const state = neighbours.state[hop]
     if (
       (state !== HopState.ready && state !== HopState.unresolved) ||
-      totalBytes > neighbours.mtu[hop]!
+      (totalBytes > neighbours.mtu[hop]! &&
+        exit.pool.wireBytes(at << 2, totalBytes) > neighbours.mtu[hop]!)
     )
       return THE_LONG_WAY
     const destination = this.destinations[slot]

@@ -50,6 +50,7 @@ export const reasons = [
   'no-call-id',
   'handover-full',
   'reassembly-timeout',
+  'bad-offload-header',
 ] as const
 export type Reason = (typeof reasons)[number]
 

@@ -15,6 +15,9 @@ import { DataPlaneThread } from './thread.js'
 import type { CrewPlan, OpenedPort, PortPlan, ThreadStatus } from './thread-messages.js'
 
 const FRAME_SIZE = 2048
+/** The same where packets may be of many segments: the longest IP packet, and headroom. Memory is used by the page. */
+const OFFLOAD_FRAME_SIZE = 128 * 1024
+const OFFLOAD_FRAME_COUNT = 1024
 /** Frames of a worker, 32 MiB of them, unless its AF_XDP rings take more. */
 const MIN_FRAME_COUNT = 16384
 
@@ -53,10 +56,13 @@ export class Crew {
     const { workers, patienceUs, seed, clockStartSeconds } = options
     const maxConnections = Math.ceil(options.maxConnections / workers)
     const portCount = Math.max(...ports.plans.map(({ length }) => length))
+    const hasOffload = ports.plans[0]!.some((plan) => plan.driver === 'tun' && plan.offload)
+    const frameSize = hasOffload ? OFFLOAD_FRAME_SIZE : FRAME_SIZE
     const frameCount =
-      Math.max(MIN_FRAME_COUNT, framesForPorts(portCount)) + (workers - 1) * FRAMES_PER_RING
+      (hasOffload ? OFFLOAD_FRAME_COUNT : Math.max(MIN_FRAME_COUNT, framesForPorts(portCount))) +
+      (workers - 1) * FRAMES_PER_RING
     const wakeUps = Array.from({ length: workers }, () => new WakeUp())
-    const plan = workers > 1 ? planOf(options, frameCount, wakeUps) : undefined
+    const plan = workers > 1 ? planOf(options, frameSize, frameCount, wakeUps) : undefined
     const connections: SharedArrayBuffer[] = []
     const threads: DataPlaneThread[] = []
     const crew = new Crew(threads, connections, maxConnections, wakeUps, options.failed)
@@ -72,7 +78,8 @@ export class Crew {
               interfacePort: plans.map((one) => plans.findIndex((other) => isSame(one, other))),
               ...(plan && { crew: { ...plan, self } }),
               kernelPath: ports.kernelPath,
-              frameSize: FRAME_SIZE,
+              frameSize,
+              hasOffload,
               frameCount,
               patienceUs,
               maxConnections,
@@ -170,6 +177,7 @@ export class Crew {
 
 function planOf(
   { workers, clientPrefixLength }: CrewOptions,
+  frameSize: number,
   frameCount: number,
   wakeUps: readonly WakeUp[],
 ): Omit<CrewPlan, 'self'> {
@@ -178,7 +186,7 @@ function planOf(
     clientPrefixLength,
     common: new SharedArrayBuffer(CommonState.bytesFor(COUNTER_SLOTS)),
     rings: new SharedArrayBuffer(Handover.bytesFor(workers)),
-    frames: mapSharedFrames(workers * (frameCount * FRAME_SIZE + SCRATCH_BYTES)),
+    frames: mapSharedFrames(workers * (frameCount * frameSize + SCRATCH_BYTES)),
     wakeUps: wakeUps.map(({ descriptor }) => descriptor),
     ending: new SharedArrayBuffer(4 * workers),
   }

@@ -36,13 +36,22 @@ const options = workerData as ThreadOptions
 const { channel } = options
 const say = (message: FromThread): void => channel.postMessage(message)
 
-const { crew, frameSize, frameCount } = options
+const { crew, frameSize, frameCount, hasOffload } = options
 const pool = crew
-  ? new FramePool(crew.frames, frameSize, frameCount * crew.workers, {
-      index: crew.self,
-      of: crew.workers,
-    })
-  : new FramePool(mapFrames(frameSize * frameCount + SCRATCH_BYTES), frameSize, frameCount)
+  ? new FramePool(
+      crew.frames,
+      frameSize,
+      frameCount * crew.workers,
+      { index: crew.self, of: crew.workers },
+      hasOffload,
+    )
+  : new FramePool(
+      mapFrames(frameSize * frameCount + SCRATCH_BYTES),
+      frameSize,
+      frameCount,
+      undefined,
+      hasOffload,
+    )
 const ports = options.ports.map(openPort)
 const MS_PER_DAY = 86_400_000
 const clock = new MonotonicClock(options.clockStartSeconds)
@@ -213,6 +222,7 @@ function openPort(plan: PortPlan): PacketPort {
         pool,
         multiQueue: plan.multiQueue,
         restAfterNothing: options.ports.length > 1 ? SIDE_PORT_REST : 0,
+        offload: plan.offload,
       })
     case 'tap':
       return new TapPort({

@@ -60,7 +60,7 @@ export function openPortSet(
         warn,
       )
     case 'tun':
-      return new TunPorts(first!.interface, workers)
+      return new TunPorts(first!, workers)
     case 'tap':
       return new TapPorts(first!, interfaces)
   }
@@ -123,7 +123,7 @@ class AfxdpPorts implements PortSet {
     // Each worker has a queue of every interface, its own into the kernel, and what queues are left.
     this.plans = Array.from({ length: workers }, (_, worker) => [
       ...queuesOf.map((queues) => queues[worker]!),
-      { driver: 'tun', interface: this.device, multiQueue: workers > 1 },
+      { driver: 'tun', interface: this.device, multiQueue: workers > 1, offload: false },
       ...queuesOf.flatMap((queues) =>
         queues.filter((_, queue) => queue >= workers && queue % workers === worker),
       ),
@@ -185,12 +185,19 @@ class TunPorts implements PortSet {
   readonly kernelPath = { port: 0 }
   private deviceIndex = 0
 
-  constructor(
-    private readonly device: string,
-    workers: number,
-  ) {
+  private readonly device: string
+  private readonly offload: boolean
+
+  constructor(spec: PortSpec & { driver: 'tun' }, workers: number) {
+    this.device = spec.interface
+    this.offload = spec.offload
     this.plans = Array.from({ length: workers }, () => [
-      { driver: 'tun', interface: device, multiQueue: workers > 1 },
+      {
+        driver: 'tun',
+        interface: spec.interface,
+        multiQueue: workers > 1,
+        offload: spec.offload,
+      },
     ])
   }
 
@@ -217,7 +224,7 @@ class TunPorts implements PortSet {
   }
 
   describe(): Record<string, unknown> {
-    return {}
+    return { offload: this.offload }
   }
 
   close(): void {}

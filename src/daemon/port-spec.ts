@@ -4,12 +4,13 @@
  *     afxdp:eth0                  the packets of an interface, through AF_XDP sockets on all of its queues
  *     afxdp:eth0,mode=generic     … in generic (skb) mode without trying the driver's own
  *     tun:uvs0                    a TUN device (layer 3) that uvsd makes and routes its traffic into
+ *     tun:uvs0,offload=off        … one packet at a time with its checksum, for comparison
  *     tap:uvs0,bridge=br0         a TAP device (layer 2) on a bridge: a station of that segment
  *     tap:uvs0,bridge=br0,mac=02:00:00:00:00:01
  */
 export type PortSpec =
   | { driver: 'afxdp'; interface: string; mode: 'auto' | 'native' | 'generic' }
-  | { driver: 'tun'; interface: string }
+  | { driver: 'tun'; interface: string; offload: boolean }
   | { driver: 'tap'; interface: string; bridge: string; mac?: string }
 
 /** Linux's IFNAMSIZ, less the terminating zero. */
@@ -48,7 +49,10 @@ export function parsePortSpec(text: string): PortSpec {
       return fail(`mode '${mode}' is none of auto, native, generic`)
     spec = { driver, interface: name, mode }
   } else if (driver === 'tun') {
-    spec = { driver, interface: name }
+    const offload = take('offload') ?? 'on'
+    if (offload !== 'on' && offload !== 'off')
+      return fail(`offload '${offload}' is none of on, off`)
+    spec = { driver, interface: name, offload: offload === 'on' }
   } else {
     const bridge = take('bridge')
     if (bridge === undefined)

@@ -63,6 +63,8 @@ export type PortPlan =
       interface: string
       /** One queue of several, each a worker's. */
       multiQueue: boolean
+      /** Packets of many segments, and without their checksums. */
+      offload: boolean
     }
   | { driver: 'tap'; interface: string; mac?: string }
 
@@ -93,6 +95,8 @@ export interface ThreadOptions {
   /** Which port leads into the kernel's stack; with TAP, by the Ethernet address of its bridge. */
   kernelPath: { port: number; mac?: string }
   frameSize: number
+  /** Whether frames may carry requests: see FramePool. */
+  hasOffload: boolean
   /** Of this worker. */
   frameCount: number
   /** How long it looks for packets in vain before it sleeps: by AF_XDP only, where looking is cheap. */

@@ -1,5 +1,6 @@
 import { native, type Native } from '../kernel/native.js'
 import type { FrameBatch, FramePool } from '../port/frame-pool.js'
+import * as virtio from '../wire/virtio.js'
 import type { LinkLayer, PacketPort, PortCounters } from '../port/packet-port.js'
 
 export interface TunDeviceOptions {
@@ -18,9 +19,30 @@ export interface TunDeviceOptions {
    * far more to do. 0 when absent.
    */
   restAfterNothing?: number
+  /**
+   * Packets may lack their checksums or be many segments in one, both ways: for a pool with offload, whose frames
+   * hold the longest of them.
+   */
+  offload?: boolean
 }
 
 const DEFAULT_BATCH_SIZE = 64
+
+/** A frame for the longest IP packet, with its headroom. */
+const LONGEST_OFFLOADED = 128 * 1024
+
+/** Of linux/if_tun.h: what the kernel may leave undone in packets that it gives us. */
+const TUN_F_CSUM = 0x01
+const TUN_F_TSO4 = 0x02
+const TUN_F_TSO6 = 0x04
+const TUN_F_TSO_ECN = 0x08
+const STREAM_OFFLOAD = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
+/** The same of UDP, since Linux 6.2. */
+const TUN_F_USO4 = 0x20
+const TUN_F_USO6 = 0x40
+
+/** With offload, a call reads no more than about this: what the director has touched is still in the cache then. */
+const OFFLOAD_BATCH_SIZE = 16
 
 /**
  * What TUN and TAP ports have in common: one descriptor of /dev/net/tun that takes and gives a packet a
@@ -47,6 +69,7 @@ export abstract class TunDevice implements PacketPort {
     txDropped: 0,
   }
   readonly transmitting = false
+  readonly hasOffload: boolean
   /**
    * Why the last `receive` got nothing, as an errno; 0 when it worked. Stays EBADFD (77) once the device
    * has been deleted under the port: its descriptor then counts as readable for ever.
@@ -63,6 +86,8 @@ export abstract class TunDevice implements PacketPort {
   private readonly restAfterNothing: number
   private readonly offsets: Int32Array
   private readonly lengths: Int32Array
+  /** Bytes of the header before each packet, with offload. */
+  private readonly extraBytes: number
   private isOpen = true
   /** Calls of `receive` that ask nothing from now on. */
   private resting = 0
@@ -78,7 +103,10 @@ export abstract class TunDevice implements PacketPort {
     linkHeaderBytes: number,
   ) {
     this.restAfterNothing = options.restAfterNothing ?? 0
-    const { name, pool, batchSize = DEFAULT_BATCH_SIZE, multiQueue = false } = options
+    const { name, pool, multiQueue = false, offload = false } = options
+    const batchSize = options.batchSize ?? (offload ? OFFLOAD_BATCH_SIZE : DEFAULT_BATCH_SIZE)
+    if (offload && !(pool.hasOffload && pool.frameSize >= LONGEST_OFFLOADED))
+      throw new RangeError(`${name}: offload takes a pool for it, of frames of 128 KiB`)
     if (!Number.isInteger(batchSize) || batchSize < 1)
       throw new RangeError(`batch size ${batchSize}: must be a positive integer`)
     this.pool = pool
@@ -87,17 +115,34 @@ export abstract class TunDevice implements PacketPort {
     this.largestMtu = this.maxLength - 1 - linkHeaderBytes
     this.offsets = new Int32Array(batchSize)
     this.lengths = new Int32Array(batchSize)
-    const device = this.native.openTun({ name, mode, multiQueue, vnetHeader: false })
+    this.hasOffload = offload
+    this.extraBytes = offload ? virtio.HEADER_BYTES : 0
+    const device = this.native.openTun({ name, mode, multiQueue, vnetHeader: offload })
     this.descriptor = device.fd
     this.descriptors = [device.fd]
     this.interfaceName = device.name
     this.name = `${mode}:${device.name}`
     try {
+      if (offload) this.setOffload()
       this.interfaceIndex = this.native.interfaceIndex(device.name)
       this.ipMtu = options.mtu ?? this.native.interfaceMtu(device.name)
     } catch (error) {
       this.close()
       throw error
+    }
+  }
+
+  private setOffload(): void {
+    const { native, descriptor } = this
+    try {
+      native.setTunOffload(
+        descriptor,
+        STREAM_OFFLOAD | TUN_F_USO4 | TUN_F_USO6,
+        virtio.HEADER_BYTES,
+      )
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error
+      native.setTunOffload(descriptor, STREAM_OFFLOAD, virtio.HEADER_BYTES)
     }
   }
 
@@ -117,6 +162,11 @@ export abstract class TunDevice implements PacketPort {
       return 0
     }
     const before = batch.count
+    // Long packets are dealt with before more are read.
+    if (this.hasOffload) {
+      const room = batch.capacity - before
+      return this.receiveSome(batch, room < this.batchSize ? room : this.batchSize)
+    }
     for (let room = batch.capacity - before; room > 0; room -= this.batchSize) {
       const wanted = room < this.batchSize ? room : this.batchSize
       if (this.receiveSome(batch, wanted) < wanted) break
@@ -127,12 +177,12 @@ export abstract class TunDevice implements PacketPort {
 
   /** One read of at most `wanted` packets; returns how many the kernel gave. */
   private receiveSome(batch: FrameBatch, wanted: number): number {
-    const { pool, offsets, lengths, maxLength, counters } = this
+    const { pool, offsets, lengths, maxLength, counters, extraBytes } = this
     let taken = 0
     while (taken < wanted) {
       const frame = pool.take()
       if (frame < 0) break
-      offsets[taken++] = frame + this.headroom
+      offsets[taken++] = frame + this.headroom - extraBytes
     }
     // Without a frame the packets wait in the kernel's ring, which counts what it then drops.
     if (taken === 0) return 0
@@ -150,14 +200,15 @@ export abstract class TunDevice implements PacketPort {
     let bytes = 0
     let cut = 0
     for (let i = 0; i < read; i++) {
-      const offset = offsets[i]!
-      const length = lengths[i]!
-      if (length === maxLength) {
+      const offset = offsets[i]! + extraBytes
+      const length = lengths[i]! - extraBytes
+      if (length >= maxLength - extraBytes) {
         cut++
         pool.give(offset)
         continue
       }
       bytes += length
+      if (extraBytes !== 0) pool.noteRequest(offset, length)
       if (!this.consume(offset, length)) batch.push(offset, length)
     }
     counters.rxPackets += read - cut
@@ -178,7 +229,13 @@ export abstract class TunDevice implements PacketPort {
 
   /** Writes packets and counts them; their frames stay the caller's. What the kernel refuses is skipped. */
   protected send(offsets: Int32Array, lengths: Int32Array, count: number): void {
-    const { counters } = this
+    const { counters, extraBytes } = this
+    if (extraBytes !== 0)
+      for (let i = 0; i < count; i++) {
+        this.pool.writeRequest(offsets[i]!)
+        offsets[i]! -= extraBytes
+        lengths[i]! += extraBytes
+      }
     let next = 0
     while (next < count) {
       const written = this.native.writeBatch(
@@ -195,7 +252,7 @@ export abstract class TunDevice implements PacketPort {
         continue
       }
       let bytes = 0
-      for (let i = next; i < next + written; i++) bytes += lengths[i]!
+      for (let i = next; i < next + written; i++) bytes += lengths[i]! - extraBytes
       counters.txPackets += written
       counters.txBytes += bytes
       next += written

@@ -10,6 +10,7 @@ export abstract class WrappedPort implements PacketPort {
   readonly mtu: number
   readonly descriptors: readonly number[]
   readonly counters: PortCounters
+  readonly hasOffload: boolean
 
   constructor(protected readonly inner: PacketPort) {
     this.name = inner.name
@@ -19,6 +20,7 @@ export abstract class WrappedPort implements PacketPort {
     this.mtu = inner.mtu
     this.descriptors = inner.descriptors
     this.counters = inner.counters
+    this.hasOffload = inner.hasOffload === true
   }
 
   get transmitting(): boolean {

@@ -1,3 +1,5 @@
+import * as virtio from '../wire/virtio.js'
+
 /** One of several equal shares of a region's frames. */
 export interface FrameShare {
   /** From 0. */
@@ -15,6 +17,10 @@ export interface FrameShare {
  *
  * Alignment: every port puts packets so that the network (IP) header starts at a multiple of 4. That is
  * why the headroom of an Ethernet port is 2 modulo 4. Everything above reads 32-bit words because of it.
+ *
+ * Packets of a port with offload may lack their checksum, or be many segments in one. What is asked for stands at
+ * the start of their frame, where it stays with them until they are sent: a header as in wire/virtio.ts, and in the
+ * word behind it the byte offset of the IP header, 0 when nothing is asked for, or MALFORMED.
  */
 export class FramePool {
   readonly words: Int32Array
@@ -37,12 +43,14 @@ export class FramePool {
    * @param frameCount how many the region holds
    * @param share which of them are this pool's at first, where several threads share the region: each has a pool of
    *   its own, and frames that they exchange
+   * @param hasOffload whether frames may carry requests
    */
   constructor(
     readonly region: ArrayBufferLike,
     readonly frameSize: number,
     readonly frameCount: number,
     share: FrameShare = { index: 0, of: 1 },
+    readonly hasOffload = false,
   ) {
     if (frameSize < 2048 || (frameSize & (frameSize - 1)) !== 0)
       throw new RangeError(`frame size ${frameSize}: must be a power of two, 2048 at least`)
@@ -69,7 +77,9 @@ export class FramePool {
   /** Takes a frame: the byte offset of the frame's start (its headroom), or -1 when none is left. */
   take(): number {
     if (this.freeCount === 0) return -1
-    return this.free[--this.freeCount]!
+    const start = this.free[--this.freeCount]!
+    if (this.hasOffload) this.words[(start + REQUEST) >> 2] = 0
+    return start
   }
 
   /** Gives a frame back, named by any byte offset inside it. */
@@ -81,7 +91,76 @@ export class FramePool {
   startOf(offset: number): number {
     return offset & this.frameMask
   }
+
+  /** Of the packet at an offset in a frame: where the IP header is that its request is about, 0 without one, or MALFORMED. */
+  requestOf(offset: number): number {
+    // What was put together from fragments lies behind the frames.
+    if (!this.hasOffload || offset >= this.frameSize * this.frameCount) return 0
+    return this.words[((offset & this.frameMask) + REQUEST) >> 2]!
+  }
+
+  /** Nothing is asked for any more: another packet is in the frame. */
+  clearRequest(offset: number): void {
+    this.words[((offset & this.frameMask) + REQUEST) >> 2] = 0
+  }
+
+  /**
+   * Notes what is asked for by the header in front of a received packet, in a pool with offload.
+   *
+   * @param offset byte offset of the packet's IP header
+   * @param length bytes of the packet
+   */
+  noteRequest(offset: number, length: number): void {
+    const { words, halfs, bytes } = this
+    const start = offset & this.frameMask
+    const from = (offset - virtio.HEADER_BYTES) >> 2
+    const to = start >> 2
+    words[to] = words[from]!
+    words[to + 1] = words[from + 1]!
+    words[to + 2] = words[from + 2]!
+    const request = virtio.accept(halfs, bytes, start, offset, length)
+    words[(start + REQUEST) >> 2] =
+      request === virtio.Request.none
+        ? 0
+        : request === virtio.Request.malformed
+          ? MALFORMED
+          : offset
+  }
+
+  /** Puts the header in front of a packet that is to be sent through a port with offload. */
+  writeRequest(offset: number): void {
+    const { words, halfs } = this
+    const to = (offset - virtio.HEADER_BYTES) >> 2
+    if (this.requestOf(offset) === 0) {
+      words[to] = words[to + 1] = words[to + 2] = 0
+      return
+    }
+    const start = offset & this.frameMask
+    const from = start >> 2
+    virtio.restore(halfs, start, offset)
+    words[to] = words[from]!
+    words[to + 1] = words[from + 1]!
+    words[to + 2] = words[from + 2]!
+  }
+
+  /**
+   * Bytes of the longest IP packet that a packet is on the wire (skb_gso_validate_network_len).
+   *
+   * @param network byte offset of its IP header
+   * @param totalBytes of the packet itself
+   */
+  wireBytes(network: number, totalBytes: number): number {
+    if (this.requestOf(network) <= 0) return totalBytes
+    const start = network & this.frameMask
+    const segment = virtio.segmentBytes(this.halfs, this.bytes, start)
+    return segment === 0 ? totalBytes : virtio.segmentHeaderBytes(this.halfs, start) + segment
+  }
 }
+
+/** Where in a frame the place of its request's packet is noted, behind the header. */
+const REQUEST = virtio.HEADER_BYTES
+/** In place of the packet's offset: the header does not fit the packet. */
+export const MALFORMED = -1
 
 /** Bytes kept free before a received packet, for tunnel and link-layer headers; 2 modulo 4, see FramePool. */
 export const ETHERNET_HEADROOM = 258

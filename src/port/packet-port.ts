@@ -34,6 +34,8 @@ export interface PacketPort {
   /** Descriptors that become readable when there is something to receive. Empty: never block on this port. */
   readonly descriptors: readonly number[]
   readonly counters: PortCounters
+  /** It takes packets without their checksums, and whole ones of many segments: requests of FramePool. */
+  readonly hasOffload?: boolean
 
   /** Appends received frames to the batch until it is full or nothing is left; returns how many. The caller owns them. */
   receive(batch: FrameBatch): number

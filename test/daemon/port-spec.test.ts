@@ -8,7 +8,12 @@ t.test('a port is a driver, an interface and options', async (t) => {
     interface: 'eth0',
     mode: 'generic',
   })
-  t.same(parsePortSpec('tun:uvs0'), { driver: 'tun', interface: 'uvs0' })
+  t.same(parsePortSpec('tun:uvs0'), { driver: 'tun', interface: 'uvs0', offload: true })
+  t.same(parsePortSpec('tun:uvs0,offload=off'), {
+    driver: 'tun',
+    interface: 'uvs0',
+    offload: false,
+  })
   t.same(parsePortSpec('tap:uvs0,mac=02:00:00:00:00:01,bridge=br0'), {
     driver: 'tap',
     interface: 'uvs0',
@@ -28,6 +33,7 @@ t.test('what is wrong is named', async (t) => {
     ['afxdp:eth0,mode=fast', /mode 'fast'/],
     ['afxdp:eth0,mode', /'mode' has no value/],
     ['afxdp:eth0,mode=auto,mode=auto', /given twice/],
+    ['tun:uvs0,offload=1', /offload '1' is none of on, off/],
     ['tun:uvs0,bridge=br0', /tun driver has no option 'bridge'/],
     ['tap:uvs0', /needs the bridge/],
     ['tap:uvs0,bridge=br0,mac=01:00:00:00:00:01', /no unicast Ethernet address/],

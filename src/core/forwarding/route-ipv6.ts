@@ -99,6 +99,7 @@ function decrementHopLimit(exit: Exit, packet: Packet): void {
 /** A packet that came in fragments can leave in the same. */
 function fits(exit: Exit, packet: Packet, mtu: number): boolean {
   if ((packet.largestFragment || packet.totalBytes) <= mtu) return true
+  if (exit.pool.wireBytes(packet.network, packet.totalBytes) <= mtu) return true
   exit.answerIpv6(packet, Reason['too-big'], Icmpv6Type.packetTooBig, 0, swap32(mtu))
   return false
 }

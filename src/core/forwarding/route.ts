@@ -118,6 +118,7 @@ export function passOn(
   }
   if (
     packet.totalBytes > room &&
+    exit.pool.wireBytes(packet.network, packet.totalBytes) > room &&
     dontFragment(halfs, packet.network) &&
     packet.protocol !== IpProtocol.icmp &&
     (!isTunnel || exit.settings.pathMtuDiscovery !== 0)
@@ -177,7 +178,12 @@ function passTowards(exit: Exit, packet: Packet, hop: number): number {
   const mtu = neighbours.mtu[hop]!
   // Of a packet that was put together, the fragments have been routed.
   const isWhole = packet.largestFragment === 0
-  if (isWhole && packet.totalBytes > mtu && dontFragment(halfs, packet.network)) {
+  if (
+    isWhole &&
+    packet.totalBytes > mtu &&
+    exit.pool.wireBytes(packet.network, packet.totalBytes) > mtu &&
+    dontFragment(halfs, packet.network)
+  ) {
     tooBig(exit, packet, mtu, 0)
     return NO_HOP
   }
