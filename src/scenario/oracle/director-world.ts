@@ -120,7 +120,7 @@ export class DirectorWorld {
         throw new Error(
           `the director asks for a neighbour that it was not given: ${Buffer.from(ip).toString('hex')}`,
         )
-      if (type === ETHERTYPE_IPV6 && isListenerReport(ip)) continue
+      if (type === ETHERTYPE_IPV6 ? isListenerReport(ip) : isMembershipReport(ip)) continue
       sent.push({
         side,
         dmac: [...frame.subarray(0, 6)].map((byte) => byte.toString(16).padStart(2, '0')).join(':'),
@@ -181,6 +181,7 @@ function receivePatiently(socket: PacketSocket): Uint8Array {
 
 const ICMPV6 = 58
 const HOP_BY_HOP = 0
+const IGMP = 2
 
 /** Router and neighbour solicitations and advertisements, redirects. */
 function isNeighbourDiscovery(ip: Uint8Array): boolean {
@@ -190,4 +191,9 @@ function isNeighbourDiscovery(ip: Uint8Array): boolean {
 /** What the director tells multicast routers; it stands behind a hop-by-hop header. */
 function isListenerReport(ip: Uint8Array): boolean {
   return ip[6] === HOP_BY_HOP && ip[40] === ICMPV6 && ip[7] === 1
+}
+
+/** The same of IPv4, where a synchronisation daemon has joined its group. No packet for a group is forwarded. */
+function isMembershipReport(ip: Uint8Array): boolean {
+  return ip[9] === IGMP && ip[16]! >>> 4 === 14
 }
