@@ -333,10 +333,9 @@ function* settingLines(
 
 function connectionText(connection: ConnectionStatus): string {
   const { protocol, state, destination, destinationPort, expiresSeconds } = connection
-  return (
-    `${protocol} ${state} ${ends(connection)} > ${end(destination, destinationPort)}, ` +
-    `${expiresSeconds} s left`
-  )
+  // UDP's only state is its name.
+  const kind = state === protocol ? state : `${protocol} ${state}`
+  return `${kind} ${ends(connection)} > ${end(destination, destinationPort)}, ${expiresSeconds} s left`
 }
 
 function ends({ client, clientPort, virtual, virtualPort }: ConnectionStatus): string {

@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
 /** The descriptor of an owned process that is its channel. */
@@ -28,8 +29,28 @@ function dieOf(signal: NodeJS.Signals): void {
 }
 
 /**
- * A process with a directory, both of which are gone after `stop()`, and also when this process ends, of a signal
- * too. It leads a process group, which ends with it.
+ * What removes the directory when this process has been killed by SIGKILL, and with it all that would have: a shell
+ * that waits for the end of its input, which nobody but this process can write to. The owned process may still be
+ * about to end, so it tries again.
+ */
+const CARETAKER =
+  'cat >/dev/null; for i in 1 2 3 4 5 6 7 8 9; do rm -rf "$0" && exit; sleep 0.2; done 2>/dev/null'
+
+function startCaretaker(directory: string): ChildProcess {
+  const caretaker = spawn('/bin/sh', ['-c', CARETAKER, directory], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true,
+  })
+  caretaker.on('error', () => {})
+  caretaker.stdin.on('error', () => {})
+  caretaker.unref()
+  ;(caretaker.stdin as Socket).unref()
+  return caretaker
+}
+
+/**
+ * A process with a directory, both of which are gone after `stop()`, and also when this process ends, of whatever
+ * signal. It leads a process group, which ends with it; by SIGKILL it has to see itself that its channel is closed.
  */
 export class OwnedProcess {
   /** What it wrote to its stdout and stderr. */
@@ -40,6 +61,7 @@ export class OwnedProcess {
   private constructor(
     readonly directory: string,
     private readonly child: ChildProcess,
+    private readonly caretaker: ChildProcess,
   ) {
     if (running.size === 0) {
       process.on('exit', killAll)
@@ -68,7 +90,7 @@ export class OwnedProcess {
         detached: true,
         env: { ...process.env, ...environment },
       })
-      return new OwnedProcess(directory, child)
+      return new OwnedProcess(directory, child, startCaretaker(directory))
     } catch (error) {
       rmSync(directory, { recursive: true, force: true })
       throw error
@@ -93,6 +115,7 @@ export class OwnedProcess {
       // It has ended.
     }
     rmSync(this.directory, { recursive: true, force: true })
+    this.caretaker.stdin!.end()
   }
 
   /** As `kill`, and waits until it is gone. */
