@@ -60,7 +60,7 @@ export function openPortSet(
         warn,
       )
     case 'tun':
-      return new TunPorts(first!, workers)
+      return new TunPorts(first!, workers, warn)
     case 'tap':
       return new TapPorts(first!, interfaces)
   }
@@ -179,6 +179,9 @@ class AfxdpPorts implements PortSet {
   }
 }
 
+/** Frames of 128 KiB, with those that workers hand each other: those of more would lie beyond 2 GiB, where no offset reaches. */
+const MOST_OFFLOAD_WORKERS = 3
+
 /** One TUN device that policy rules lead into, and out of which the kernel routes. */
 class TunPorts implements PortSet {
   readonly plans: PortPlan[][]
@@ -188,15 +191,19 @@ class TunPorts implements PortSet {
   private readonly device: string
   private readonly offload: boolean
 
-  constructor(spec: PortSpec & { driver: 'tun' }, workers: number) {
+  constructor(spec: PortSpec & { driver: 'tun' }, workers: number, warn: (text: string) => void) {
     this.device = spec.interface
-    this.offload = spec.offload
+    this.offload = spec.offload && workers <= MOST_OFFLOAD_WORKERS
+    if (spec.offload && !this.offload)
+      warn(
+        `${spec.interface}: no offload with ${workers} workers, ${MOST_OFFLOAD_WORKERS} at most have room for its long frames`,
+      )
     this.plans = Array.from({ length: workers }, () => [
       {
         driver: 'tun',
         interface: spec.interface,
         multiQueue: workers > 1,
-        offload: spec.offload,
+        offload: this.offload,
       },
     ])
   }
