@@ -23,10 +23,9 @@ const OWNER = `
 
 /** @returns the directory that it made */
 async function own(signal: NodeJS.Signals | 'stop'): Promise<string> {
-  const args = ['--input-type=module', '-e', OWNER, '--', signal]
-  // The test runner's own hooks in NODE_OPTIONS listen to signals.
-  const env = { ...process.env, NODE_OPTIONS: '' }
-  const owner = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'], env })
+  // The test runner's own hooks in NODE_OPTIONS listen to signals; it puts them into whatever node is started.
+  const program = ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', OWNER]
+  const owner = spawn('env', [...program, '--', signal], { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(owner, 'close')
   const [line] = (await once(owner.stdout.setEncoding('utf8'), 'data')) as [string]
   const directory = line.trim()
