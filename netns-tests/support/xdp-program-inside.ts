@@ -611,5 +611,5 @@ t.test('random and mutated frames fare as the rules say, and none aborts', async
   }
   t.strictSame(problems.slice(0, 3), [], `seed ${seed}`)
   t.strictSame(Object.keys(counts).sort(), ['pass', 'redirect'], `seed ${seed}`)
-  t.ok(Math.min(...Object.values(counts)) > 3000, `both often: ${JSON.stringify(counts)}`)
+  t.ok(Math.min(...Object.values(counts)) > 1000, `seed ${seed}: both often: ${JSON.stringify(counts)}`)
 })
