@@ -304,6 +304,7 @@ export class DataPlane {
     const { bytes } = pool
     const isIpv6 = bytes[offset]! >>> 4 === 6
     const shift = gathered.network - offset
+    const geometry = pulled(gathered.geometry, director.outWritten)
     const pieces = this.fragments
     pieces.count = 0
     // No piece gets longer than those that came, whatever is in front of them, but for what goes into another family.
@@ -318,11 +319,9 @@ export class DataPlane {
     } else if (isIpv6) {
       const size = Math.min(mtu, Math.max(longest, ipv6.MIN_MTU))
       const identification = director.fragmentIdentification()
-      const geometry = pulled(gathered.geometry, director.outWritten)
       fragmentIpv6(pool, offset, length, size, identification, pieces, geometry, shift)
     } else {
       const size = Math.min(mtu, longest)
-      const geometry = pulled(gathered.geometry, director.outWritten)
       const hasDontFragment = gathered instanceof Ipv4Reassembly && gathered.hasDontFragment
       fragmentIpv4(pool, offset, length, size, pieces, geometry, shift, hasDontFragment)
     }
