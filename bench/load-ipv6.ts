@@ -4,7 +4,8 @@ import type { FramePool } from '../src/port/frame-pool.js'
 import { fold, sumAddressIpv6 } from '../src/wire/checksum.js'
 import { swap16 } from '../src/wire/ipv4.js'
 import { parseAddress } from '../src/wire/ipv6.js'
-import type { Segments } from './load.js'
+import { Segments } from './segments.js'
+import { address, CLIENTS_INTERFACE, neighbour, route, SERVERS_INTERFACE } from './two-sided.js'
 
 export const VIRTUAL_IPV6 = 'fd00::1'
 export const serverAddressIpv6 = (i: number): string => `fd02::${i + 2}`
@@ -18,17 +19,8 @@ const FRAME_WORDS = 21
 const TCP_SYN = 0x02
 
 /** Segments of connections, connection i from client 2001:db8::x, x the lower 16 bits of i. */
-export class SegmentSourceIpv6 implements Segments {
-  private flags = 0
-  private shuffled = true
-  private position = 0
-  private readonly template = new Int32Array(FRAME_WORDS)
-  private readonly mask: number
-  private readonly shift: number
+export class SegmentSourceIpv6 extends Segments {
   private sum = 0
-  private untilNew = 0
-  private newConnections = 0
-  private newEvery = 0
 
   /** @param servers address of the real server of connection i at 4 * (i modulo 4), if the segments are replies */
   constructor(
@@ -37,34 +29,14 @@ export class SegmentSourceIpv6 implements Segments {
     private readonly servers: Int32Array | undefined,
     private readonly serverPort: number,
   ) {
-    this.mask = count - 1
-    this.shift = Math.max(1, (31 - Math.clz32(count)) >> 1)
-  }
-
-  set(flags: number, shuffled: boolean): void {
-    this.flags = flags
-    this.shuffled = shuffled
-    this.position = 0
-    this.buildTemplate()
-  }
-
-  addNewConnections(every: number): void {
-    this.newEvery = every
-    this.untilNew = every
+    super(count, FRAME_WORDS)
   }
 
   write(pool: FramePool, offset: number): number {
-    let i = this.position
-    if (this.shuffled) {
-      this.position = (Math.imul(i, 1664525) + 1013904223) & this.mask
-      i ^= i >>> this.shift
-    } else {
-      this.position = (i + 1) & this.mask
-    }
+    const i = this.next()
     const { words, halfs } = pool
-    const first = (offset - 2) >> 2
-    const { template, servers } = this
-    for (let word = 0; word < FRAME_WORDS; word++) words[first + word] = template[word]!
+    this.copyTemplate(words, offset)
+    const { servers } = this
     const ip = (offset + ETHERNET_BYTES) >> 1
     const low = i & 0xffff
     const clientPort = swap16(1024 + (i >>> 16))
@@ -94,7 +66,7 @@ export class SegmentSourceIpv6 implements Segments {
     return ETHERNET_BYTES + IP_BYTES
   }
 
-  private buildTemplate(): void {
+  protected buildTemplate(): void {
     const bytes = new Uint8Array(this.template.buffer)
     const view = new DataView(this.template.buffer, 2)
     bytes.fill(0)
@@ -125,33 +97,13 @@ export class SegmentSourceIpv6 implements Segments {
 }
 
 /** Beside those of load.ts. */
-export function routesIpv6(): RouteUpdate[] {
-  const route = (prefix: string, interfaceIndex: number, gateway?: string): RouteUpdate => ({
-    op: 'set-route',
-    route: {
-      table: 'main',
-      prefix,
-      type: 'unicast',
-      metric: 0,
-      nextHops: [{ interfaceIndex, ...(gateway === undefined ? {} : { gateway }) }],
-    },
-  })
-  const address = (interfaceIndex: number, text: string): RouteUpdate => ({
-    op: 'set-address',
-    address: { interfaceIndex, address: text, prefixLength: 64 },
-  })
-  const neighbour = (interfaceIndex: number, text: string, mac: string): RouteUpdate => ({
-    op: 'set-neighbour',
-    neighbour: { interfaceIndex, address: text, mac, state: 'permanent' },
-  })
-  return [
-    address(2, 'fd01::1'),
-    address(3, 'fd02::1'),
-    route('::/0', 2, CLIENTS_GATEWAY),
-    route('fd02::/64', 3),
-    neighbour(2, CLIENTS_GATEWAY, '02:00:00:00:01:00'),
-    ...Array.from({ length: SERVERS }, (_, i) =>
-      neighbour(3, serverAddressIpv6(i), `02:00:00:00:02:0${i}`),
-    ),
-  ]
-}
+export const routesIpv6 = (): RouteUpdate[] => [
+  address(CLIENTS_INTERFACE, 'fd01::1', 64),
+  address(SERVERS_INTERFACE, 'fd02::1', 64),
+  route('::/0', CLIENTS_INTERFACE, CLIENTS_GATEWAY),
+  route('fd02::/64', SERVERS_INTERFACE),
+  neighbour(CLIENTS_INTERFACE, CLIENTS_GATEWAY, '02:00:00:00:01:00'),
+  ...Array.from({ length: SERVERS }, (_, i) =>
+    neighbour(SERVERS_INTERFACE, serverAddressIpv6(i), `02:00:00:00:02:0${i}`),
+  ),
+]

@@ -6,7 +6,7 @@ import { DataPlane } from '../src/core/data-plane.js'
 import { Director } from '../src/core/director.js'
 import type { DestinationKey, ForwardingMethod, ServiceKey } from '../src/core/commands.js'
 import { RouteTable, type RouteUpdate } from '../src/core/route-table.js'
-import { LoadPort, type PacketSource } from '../src/drivers/memory.js'
+import { LoadPort } from '../src/drivers/memory.js'
 import type { Clock } from '../src/port/clock.js'
 import { ConnectionTable } from '../src/core/connection-table.js'
 import { Verdict } from '../src/core/verdict.js'
@@ -16,6 +16,18 @@ import { SeededRandom } from '../src/port/random.js'
 import { fold, sum32 } from '../src/wire/checksum.js'
 import { parseAddress, swap16 } from '../src/wire/ipv4.js'
 import { routesIpv6, SegmentSourceIpv6, serverAddressIpv6, VIRTUAL_IPV6 } from './load-ipv6.js'
+import { Segments } from './segments.js'
+import {
+  address,
+  CLIENTS_INTERFACE,
+  DIRECTOR_MACS,
+  interfaces,
+  neighbour,
+  PLAIN_SERVICE,
+  plainDestination,
+  route,
+  SERVERS_INTERFACE,
+} from './two-sided.js'
 
 export const TCP_SYN = 0x02
 export const TCP_ACK = 0x10
@@ -25,7 +37,6 @@ export const VIRTUAL = '192.0.2.1'
 export const SERVERS = 4
 export const serverAddress = (i: number): string => `10.0.0.${i + 2}`
 
-export const DIRECTOR_MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02']
 const CLIENTS_GATEWAY = '198.51.100.254'
 
 const FRAME_SIZE = 2048
@@ -35,36 +46,13 @@ const IP_BYTES = 46
 const ETHERNET_BYTES = 14
 const FRAME_WORDS = 16
 
-export const macBytes = (mac: string): Uint8Array =>
-  Uint8Array.from(mac.split(':'), (pair) => parseInt(pair, 16))
-
-/** Packets of connections, one after the other. */
-export interface Segments extends PacketSource {
-  /** What is written from here on, and whether in the order of the connections' numbers from 0. */
-  set(flags: number, shuffled: boolean): void
-  /** From here on every so many-th packet is the SYN of a client that was not there before; 0 for none. */
-  addNewConnections(every: number): void
-}
-
 /**
- * Writes the segments of `count` connections (a power of two), numbered from 0: in order, or in an order
- * without pattern that takes each connection once a cycle. Connection i comes from client 20.0.x.x, where
- * the lower 16 bits of i stand in the address and the upper ones in the port.
+ * Segments over IPv4. Connection i comes from client 20.0.x.x, where the lower 16 bits of i stand in the address
+ * and the upper ones in the port.
  */
-class SegmentSource implements Segments {
-  /** TCP flags of what is written. */
-  private flags = TCP_ACK
-  private shuffled = true
-  private position = 0
-  private readonly template = new Int32Array(FRAME_WORDS)
-  private readonly mask: number
-  private readonly shift: number
+class SegmentSource extends Segments {
   private ipSum = 0
   private tcpSum = 0
-  /** Packets until the next that begins a connection of its own, and how many such there were. */
-  private untilNew = 0
-  private newConnections = 0
-  private newEvery = 0
 
   /**
    * @param servers address of the real server of connection i at 4 * (i modulo 4), if the segments are replies
@@ -75,37 +63,14 @@ class SegmentSource implements Segments {
     private readonly servers: Int32Array | undefined,
     private readonly serverPort: number,
   ) {
-    this.mask = count - 1
-    this.shift = Math.max(1, (31 - Math.clz32(count)) >> 1)
+    super(count, FRAME_WORDS)
     this.set(TCP_ACK, true)
   }
 
-  set(flags: number, shuffled: boolean): void {
-    this.flags = flags
-    this.shuffled = shuffled
-    this.position = 0
-    this.buildTemplate()
-  }
-
-  addNewConnections(every: number): void {
-    this.newEvery = every
-    this.untilNew = every
-  }
-
   write(pool: FramePool, offset: number): number {
-    let i = this.position
-    if (this.shuffled) {
-      // A full period (Hull and Dobell 1962), and a bijection on top of it for the regular low bits.
-      this.position = (Math.imul(i, 1664525) + 1013904223) & this.mask
-      i ^= i >>> this.shift
-    } else {
-      this.position = (i + 1) & this.mask
-    }
-    // The frame starts 2 bytes after a word's start, and so does the template.
+    const i = this.next()
     const { words, halfs } = pool
-    const first = (offset - 2) >> 2
-    const { template } = this
-    for (let word = 0; word < FRAME_WORDS; word++) words[first + word] = template[word]!
+    this.copyTemplate(words, offset)
     const ip = (offset + ETHERNET_BYTES) >> 1
     const low = i & 0xffff
     const clientPort = swap16(1024 + (i >>> 16))
@@ -144,8 +109,8 @@ class SegmentSource implements Segments {
     halfs[ip + 16] = flags
   }
 
-  /** All of a frame but the client, the server and the checksums, and the sums of that. */
-  private buildTemplate(): void {
+  /** Client, server and checksums are left out; the sums of the rest are kept. */
+  protected buildTemplate(): void {
     const bytes = new Uint8Array(this.template.buffer)
     const view = new DataView(this.template.buffer, 2)
     bytes.fill(0)
@@ -179,58 +144,17 @@ class SegmentSource implements Segments {
 }
 
 /** Clients behind a gateway on the first port, servers on the second. */
-export function routes(): RouteUpdate[] {
-  const updates: RouteUpdate[] = [
-    {
-      op: 'set-ports',
-      ports: [
-        { port: 0, linkLayer: LinkLayer.ethernet, interfaces: [2] },
-        { port: 1, linkLayer: LinkLayer.ethernet, interfaces: [3] },
-      ],
-    },
-    {
-      op: 'links',
-      links: [
-        { index: 2, name: 'clients', mtu: 1500, mac: DIRECTOR_MACS[0]!, up: true },
-        { index: 3, name: 'servers', mtu: 1500, mac: DIRECTOR_MACS[1]!, up: true },
-      ],
-    },
-    {
-      op: 'addresses',
-      addresses: [
-        { interfaceIndex: 2, address: '198.51.100.1', prefixLength: 24 },
-        { interfaceIndex: 3, address: '10.0.0.1', prefixLength: 24 },
-      ],
-    },
-    {
-      op: 'routes',
-      routes: [
-        {
-          table: 'main',
-          prefix: '0.0.0.0/0',
-          type: 'unicast',
-          metric: 0,
-          nextHops: [{ interfaceIndex: 2, gateway: CLIENTS_GATEWAY }],
-        },
-        {
-          table: 'main',
-          prefix: '10.0.0.0/24',
-          type: 'unicast',
-          metric: 0,
-          nextHops: [{ interfaceIndex: 3 }],
-        },
-      ],
-    },
-  ]
-  const neighbour = (interfaceIndex: number, address: string, mac: string): RouteUpdate => ({
-    op: 'set-neighbour',
-    neighbour: { interfaceIndex, address, mac, state: 'permanent' },
-  })
-  updates.push(neighbour(2, CLIENTS_GATEWAY, '02:00:00:00:01:00'))
-  for (let i = 0; i < SERVERS; i++)
-    updates.push(neighbour(3, serverAddress(i), `02:00:00:00:02:0${i}`))
-  return updates
-}
+export const routes = (): RouteUpdate[] => [
+  ...interfaces(),
+  address(CLIENTS_INTERFACE, '198.51.100.1', 24),
+  address(SERVERS_INTERFACE, '10.0.0.1', 24),
+  route('0.0.0.0/0', CLIENTS_INTERFACE, CLIENTS_GATEWAY),
+  route('10.0.0.0/24', SERVERS_INTERFACE),
+  neighbour(CLIENTS_INTERFACE, CLIENTS_GATEWAY, '02:00:00:00:01:00'),
+  ...Array.from({ length: SERVERS }, (_, i) =>
+    neighbour(SERVERS_INTERFACE, serverAddress(i), `02:00:00:00:02:0${i}`),
+  ),
+]
 
 export interface LoadOptions {
   forwarding: ForwardingMethod
@@ -303,7 +227,7 @@ export class Load {
     const serverPort = this.hasReplies ? 8080 : 80
     const servers = new Int32Array(4 * SERVERS)
     const Source = family === 6 ? SegmentSourceIpv6 : SegmentSource
-    const [mac0, mac1] = DIRECTOR_MACS.map(macBytes) as [Uint8Array, Uint8Array]
+    const [mac0, mac1] = DIRECTOR_MACS
     this.requests = new Source(connections, mac0, undefined, serverPort)
     this.replies = new Source(connections, mac1, servers, serverPort)
     const linkLayer = LinkLayer.ethernet
@@ -409,13 +333,7 @@ export class Load {
     this.director.execute({
       op: 'add-service',
       service: { protocol: 'udp', address: VIRTUAL, port: 1 + i },
-      options: {
-        scheduler: 'rr',
-        schedulerFlags: [],
-        persistentTimeoutSeconds: 0,
-        persistentPrefixLength: 32,
-        onePacket: false,
-      },
+      options: PLAIN_SERVICE,
     })
   }
 
@@ -425,13 +343,7 @@ export class Load {
     this.director.execute({
       op: 'add-service',
       service,
-      options: {
-        scheduler: 'rr',
-        schedulerFlags: [],
-        persistentTimeoutSeconds: 0,
-        persistentPrefixLength: 32,
-        onePacket: false,
-      },
+      options: PLAIN_SERVICE,
     })
     for (let i = 0; i < SERVERS; i++) {
       const address = family === 6 ? serverAddressIpv6(i) : serverAddress(i)
@@ -440,7 +352,7 @@ export class Load {
         op: 'add-destination',
         service,
         destination,
-        options: { forwarding, weight: 1, upperThreshold: 0, lowerThreshold: 0 },
+        options: plainDestination(forwarding),
       })
     }
   }

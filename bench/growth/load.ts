@@ -14,7 +14,17 @@ import { LinkLayer } from '../../src/port/packet-port.js'
 import { SeededRandom } from '../../src/port/random.js'
 import { finish, fold, sum32, sumPseudoHeader, sumRange } from '../../src/wire/checksum.js'
 import { IpProtocol, parseAddress, swap16 } from '../../src/wire/ipv4.js'
-import { parseMac } from '../../src/wire/ethernet.js'
+import {
+  address,
+  CLIENTS_INTERFACE,
+  DIRECTOR_MACS,
+  interfaces,
+  neighbour,
+  PLAIN_SERVICE,
+  plainDestination,
+  route,
+  SERVERS_INTERFACE,
+} from '../two-sided.js'
 
 const FRAME_SIZE = 2048
 const FRAMES = 1024
@@ -23,7 +33,6 @@ const IP_BYTES = 46
 const FRAME_WORDS = 16
 const UDP = IpProtocol.udp
 
-const DIRECTOR_MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02']
 const CLIENTS_GATEWAY = '198.51.100.254'
 const SERVERS_GATEWAY = '10.255.255.254'
 const CLIENT = '20.0.0.0'
@@ -149,7 +158,7 @@ export class GrowthLoad {
       now: clock.nowJiffies(),
     })
     this.configure()
-    const [mac0, mac1] = DIRECTOR_MACS.map((mac) => parseMac(mac)) as [Uint8Array, Uint8Array]
+    const [mac0, mac1] = DIRECTOR_MACS
     const linkLayer = LinkLayer.ethernet
     const source = new DatagramSource(this.targets(), connections, mac0)
     this.ports = [
@@ -212,20 +221,14 @@ export class GrowthLoad {
       this.director.execute({
         op: 'add-service',
         service,
-        options: {
-          scheduler,
-          schedulerFlags: [],
-          persistentTimeoutSeconds: 0,
-          persistentPrefixLength: 32,
-          onePacket: false,
-        },
+        options: { ...PLAIN_SERVICE, scheduler },
       })
       for (let j = 0; j < destinationsPerService; j++)
         this.director.execute({
           op: 'add-destination',
           service,
           destination: { address: destinationAddress(j), port: 5353 },
-          options: { forwarding: 'masquerade', weight: 1, upperThreshold: 0, lowerThreshold: 0 },
+          options: plainDestination('masquerade'),
         })
     }
     // New ones go after a second; the others stay.
@@ -245,45 +248,14 @@ export class GrowthLoad {
 /** Two interfaces with a gateway behind each. */
 function routes(): RouteTable {
   const table = new RouteTable()
-  const neighbour = (interfaceIndex: number, address: string, mac: string) => ({
-    op: 'set-neighbour' as const,
-    neighbour: { interfaceIndex, address, mac, state: 'permanent' as const },
-  })
-  const route = (prefix: string, interfaceIndex: number, gateway: string) => ({
-    table: 'main' as const,
-    prefix,
-    type: 'unicast' as const,
-    metric: 0,
-    nextHops: [{ interfaceIndex, gateway }],
-  })
   table.apply([
-    {
-      op: 'set-ports',
-      ports: [
-        { port: 0, linkLayer: LinkLayer.ethernet, interfaces: [2] },
-        { port: 1, linkLayer: LinkLayer.ethernet, interfaces: [3] },
-      ],
-    },
-    {
-      op: 'links',
-      links: [
-        { index: 2, name: 'clients', mtu: 1500, mac: DIRECTOR_MACS[0]!, up: true },
-        { index: 3, name: 'servers', mtu: 1500, mac: DIRECTOR_MACS[1]!, up: true },
-      ],
-    },
-    {
-      op: 'addresses',
-      addresses: [
-        { interfaceIndex: 2, address: '198.51.100.1', prefixLength: 24 },
-        { interfaceIndex: 3, address: '10.255.255.1', prefixLength: 24 },
-      ],
-    },
-    {
-      op: 'routes',
-      routes: [route('0.0.0.0/0', 2, CLIENTS_GATEWAY), route('10.0.0.0/8', 3, SERVERS_GATEWAY)],
-    },
-    neighbour(2, CLIENTS_GATEWAY, '02:00:00:00:01:00'),
-    neighbour(3, SERVERS_GATEWAY, '02:00:00:00:02:00'),
+    ...interfaces(),
+    address(CLIENTS_INTERFACE, '198.51.100.1', 24),
+    address(SERVERS_INTERFACE, '10.255.255.1', 24),
+    route('0.0.0.0/0', CLIENTS_INTERFACE, CLIENTS_GATEWAY),
+    route('10.0.0.0/8', SERVERS_INTERFACE, SERVERS_GATEWAY),
+    neighbour(CLIENTS_INTERFACE, CLIENTS_GATEWAY, '02:00:00:00:01:00'),
+    neighbour(SERVERS_INTERFACE, SERVERS_GATEWAY, '02:00:00:00:02:00'),
   ])
   return table
 }

@@ -24,24 +24,6 @@ export interface Metric {
   readonly better: 'higher' | 'lower'
 }
 
-/** One trial of one subject. */
-export interface Sample {
-  readonly metric: Metric
-  readonly subject: Subject
-  readonly parameters: Parameters
-  /** Trials of one round ran one right after another, in a changing order: their ratios are taken pair by pair. */
-  readonly round: number
-  /** In the metric's unit. */
-  readonly value: number
-  /** Milliseconds since the run began; the runner sets them and what follows. */
-  readonly startMs: number
-  readonly endMs: number
-  /** Share of the processors' time that the hypervisor gave to others. */
-  readonly stolenShare: number
-  /** Share of the time that the part's own thread was ready to run and other programs had the processor. */
-  readonly waitedShare: number
-}
-
 /**
  * A statement that the run bears out or not: the median of the ratios subject / against, of the same rounds. If
  * more than one set of parameters was measured that has these `parameters`, it has to hold for each.

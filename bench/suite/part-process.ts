@@ -5,7 +5,7 @@
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import { parts } from '../parts/index.js'
 import type { Context, Metric, Parameters, PartOptions, Subject } from './measurement.js'
-import type { StoredSample } from './result.js'
+import type { Sample } from './result.js'
 import { watchTaken } from './stolen-time.js'
 
 /** What the runner wants, as JSON in the first argument. */
@@ -25,7 +25,7 @@ export type Message =
       readonly type: 'sample'
       readonly metric: Metric
       readonly subject: Subject
-      readonly sample: StoredSample
+      readonly sample: Sample
     }
 
 /** How long a part that was interrupted may go on with what it waits for, before what it deferred is done. */

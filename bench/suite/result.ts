@@ -10,16 +10,21 @@ export const FORMAT = 'uvs-bench 1'
  */
 export const DISTURBED_BOUND = 0.05
 
-/** A sample, with metric and subject by name. */
-export interface StoredSample {
+/** One trial of one subject, metric and subject by name. */
+export interface Sample {
   readonly metric: string
   readonly subject: string
   readonly parameters: Parameters
+  /** Trials of one round ran one right after another, in a changing order: their ratios are taken pair by pair. */
   readonly round: number
+  /** In the metric's unit. */
   readonly value: number
+  /** Milliseconds since the run began. */
   readonly startMs: number
   readonly endMs: number
+  /** Share of the processors' time that the hypervisor gave to others. */
   readonly stolenShare: number
+  /** Share of the time that the part's own thread was ready to run and other programs had the processor. */
   readonly waitedShare: number
 }
 
@@ -31,7 +36,7 @@ export interface PartResult {
   readonly plots: readonly Plot[]
   readonly metrics: Metric[]
   readonly subjects: Subject[]
-  readonly samples: StoredSample[]
+  readonly samples: Sample[]
   readonly notes: string[]
   startMs: number
   endMs: number

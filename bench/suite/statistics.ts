@@ -1,6 +1,6 @@
 /** Medians with their spread, and what was measured as series of them. */
 import type { Metric, Parameters, Subject } from './measurement.js'
-import type { PartResult, StoredSample } from './result.js'
+import type { PartResult, Sample } from './result.js'
 
 export interface Spread {
   readonly count: number
@@ -48,20 +48,20 @@ export interface Series {
   readonly metric: Metric
   readonly subject: Subject
   readonly parameters: Parameters
-  readonly samples: readonly StoredSample[]
+  readonly samples: readonly Sample[]
   /** Trials that count: the undisturbed ones, unless they are too few. */
-  readonly used: readonly StoredSample[]
+  readonly used: readonly Sample[]
   /** How many trials were disturbed. */
   readonly disturbed: number
   readonly spread: Spread
 }
 
-export const isDisturbed = (sample: StoredSample, disturbedBound: number): boolean =>
+export const isDisturbed = (sample: Sample, disturbedBound: number): boolean =>
   sample.stolenShare > disturbedBound || sample.waitedShare > disturbedBound
 
 /** The series of a part, in the order in which they were first measured. */
 export function seriesOf(part: PartResult, disturbedBound: number): Series[] {
-  const groups = new Map<string, StoredSample[]>()
+  const groups = new Map<string, Sample[]>()
   for (const sample of part.samples) {
     const key = `${sample.metric}\n${sample.subject}\n${parametersKey(sample.parameters)}`
     const group = groups.get(key)

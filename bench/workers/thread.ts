@@ -12,16 +12,8 @@ import { LinkLayer } from '../../src/port/packet-port.js'
 import { SeededRandom } from '../../src/port/random.js'
 import { fold } from '../../src/wire/checksum.js'
 import { parseAddress, swap16 } from '../../src/wire/ipv4.js'
-import {
-  DIRECTOR_MACS,
-  macBytes,
-  routes,
-  serverAddress,
-  SERVERS,
-  TCP_ACK,
-  TCP_SYN,
-  VIRTUAL,
-} from '../load.js'
+import { routes, serverAddress, SERVERS, TCP_ACK, TCP_SYN, VIRTUAL } from '../load.js'
+import { DIRECTOR_MACS, PLAIN_SERVICE, plainDestination } from '../two-sided.js'
 
 /** What a worker's packets are. */
 export type Traffic =
@@ -79,7 +71,7 @@ class ListedClients implements PacketSource {
   constructor() {
     const bytes = new Uint8Array(this.template.buffer)
     const view = new DataView(this.template.buffer, 2)
-    bytes.set(macBytes(DIRECTOR_MACS[0]!), 2)
+    bytes.set(DIRECTOR_MACS[0], 2)
     bytes.set([2, 0, 0, 0, 0, 0xff], 8)
     view.setUint16(12, 0x0800)
     view.setUint8(14, 0x45)
@@ -146,25 +138,19 @@ const service = { protocol: 'tcp', address: VIRTUAL, port: 80 } as const
 director.execute({
   op: 'add-service',
   service,
-  options: {
-    scheduler: 'rr',
-    schedulerFlags: [],
-    persistentTimeoutSeconds: 0,
-    persistentPrefixLength: 32,
-    onePacket: false,
-  },
+  options: PLAIN_SERVICE,
 })
 for (let i = 0; i < SERVERS; i++)
   director.execute({
     op: 'add-destination',
     service,
     destination: { address: serverAddress(i), port: 80 },
-    options: { forwarding: 'direct-route', weight: 1, upperThreshold: 0, lowerThreshold: 0 },
+    options: plainDestination('direct-route'),
   })
 const source = new ListedClients()
 const linkLayer = LinkLayer.ethernet
 const [clients, servers] = DIRECTOR_MACS.map(
-  (mac) => new LoadPort({ pool, linkLayer, mac: macBytes(mac) }, source),
+  (mac) => new LoadPort({ pool, linkLayer, mac }, source),
 ) as [LoadPort, LoadPort]
 const handover = isCrew ? new Handover(task.rings, self, workers, pool, () => {}) : undefined
 const plane = new DataPlane({
