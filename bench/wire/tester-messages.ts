@@ -29,13 +29,16 @@ export interface TrialResult {
   /** As many as the generator found time for: fewer when whatever forwards them took its processor. */
   readonly sent: number
   readonly received: number
-  /** ns, of the frames that came through; 0 when none did. */
-  readonly latencyNs: {
-    readonly p50: number
-    readonly p99: number
-    readonly p999: number
-    readonly max: number
-  }
+  /** Of the frames that came through; absent when none did. */
+  readonly latencyNs?: Latencies
+}
+
+/** In ns. */
+export interface Latencies {
+  readonly p50: number
+  readonly p99: number
+  readonly p999: number
+  readonly max: number
 }
 
 export type ToTester = { kind: 'open'; lanes: Lane[] } | { kind: 'trial'; order: TrialOrder }

@@ -90,11 +90,13 @@ async function trial(order: TrialOrder): Promise<TrialResult> {
     wanted: Math.floor((order.packetsPerSecond * order.durationMs) / 1000),
     sent: generator.sent,
     received: received.packets,
-    latencyNs: {
-      p50: latencyAt(received, 0.5),
-      p99: latencyAt(received, 0.99),
-      p999: latencyAt(received, 0.999),
-      max: received.largestNs,
-    },
+    ...(received.packets > 0 && {
+      latencyNs: {
+        p50: latencyAt(received, 0.5),
+        p99: latencyAt(received, 0.99),
+        p999: latencyAt(received, 0.999),
+        max: received.largestNs,
+      },
+    }),
   }
 }
