@@ -22,6 +22,7 @@ import {
   udpPacket,
 } from '../support/packets.js'
 import { fragmentHeader, ipv6Packet } from '../support/packets-ipv6.js'
+import { linkUpdate, neighbourUpdate, routeUpdate } from '../support/route-updates.js'
 import { destinationOptions, serviceOptions } from './harness.js'
 
 const FRAMES = 512
@@ -70,24 +71,8 @@ function commands(): Command[] {
 }
 
 function routes(): RouteUpdate[] {
-  const link = (index: number, name: string, mtu = 1500): RouteUpdate => ({
-    op: 'set-link',
-    link: { index, name, mtu, up: true },
-  })
-  const route = (prefix: string, interfaceIndex: number, gateway?: string): RouteUpdate => ({
-    op: 'set-route',
-    route: {
-      table: 'main',
-      prefix,
-      type: 'unicast',
-      metric: 0,
-      nextHops: [{ interfaceIndex, ...(gateway === undefined ? {} : { gateway }) }],
-    },
-  })
-  const neighbour = (interfaceIndex: number, address: string): RouteUpdate => ({
-    op: 'set-neighbour',
-    neighbour: { interfaceIndex, address, mac: PEER, state: 'reachable' },
-  })
+  const neighbour = (interfaceIndex: number, address: string): RouteUpdate =>
+    neighbourUpdate(interfaceIndex, address, PEER)
   return [
     {
       op: 'set-ports',
@@ -96,10 +81,10 @@ function routes(): RouteUpdate[] {
         { port: 1, linkLayer: LinkLayer.ethernet, interfaces: [3, 4] },
       ],
     },
-    link(1, 'lo'),
-    link(2, 'clients'),
-    link(3, 'servers'),
-    link(4, 'narrow', 1280),
+    linkUpdate(1, 'lo'),
+    linkUpdate(2, 'clients'),
+    linkUpdate(3, 'servers'),
+    linkUpdate(4, 'narrow', 1280),
     {
       op: 'addresses',
       addresses: [
@@ -109,11 +94,11 @@ function routes(): RouteUpdate[] {
         { interfaceIndex: 3, address: '10.2.0.1', prefixLength: 16 },
       ],
     },
-    route('fd01::/64', 2),
-    route('fd02::/64', 3),
-    route('fd06::/64', 4),
-    route('10.2.0.0/16', 3),
-    route('2001:db8::/32', 2, 'fd01::ffff'),
+    routeUpdate('fd01::/64', 2),
+    routeUpdate('fd02::/64', 3),
+    routeUpdate('fd06::/64', 4),
+    routeUpdate('10.2.0.0/16', 3),
+    routeUpdate('2001:db8::/32', 2, 'fd01::ffff'),
     ...['fd01::ffff', 'fd01::2', 'fd01::3'].map((address) => neighbour(2, address)),
     ...['fd02::2', 'fd02::3', '10.2.0.2'].map((address) => neighbour(3, address)),
     neighbour(4, 'fd06::2'),

@@ -4,14 +4,14 @@
  */
 import t from 'tap'
 import { CounterRegion } from '../../src/core/counters.js'
-import type { Command, DestinationOptions } from '../../src/core/commands.js'
+import type { Command } from '../../src/core/commands.js'
 import { LINE_WORDS } from '../../src/core/connection.js'
 import { Director } from '../../src/core/director.js'
 import { HitPath, THE_LONG_WAY } from '../../src/core/hit-path.js'
 import { SeededRandom } from '../../src/port/random.js'
 import { frameFor, FuzzWorld, soundPackets, spoil, SPOILS } from '../support/fuzz-world.js'
 import { packetSummary, tcpPacket, udpPacket } from '../support/packets.js'
-import { Harness, VIP } from './harness.js'
+import { destinationOptions, Harness, VIP } from './harness.js'
 
 const BATCHES = 800
 
@@ -71,12 +71,7 @@ for (const seed of [1, 2, 3])
       }
     })
 
-    const options: DestinationOptions = {
-      forwarding: 'masquerade',
-      weight: 1,
-      upperThreshold: 0,
-      lowerThreshold: 0,
-    }
+    const options = destinationOptions()
     const service = { protocol: 'tcp', address: VIP, port: 80 } as const
     const destination = { address: '10.0.0.3', port: 8080 }
     const changes: Command[] = [

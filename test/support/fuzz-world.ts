@@ -18,6 +18,8 @@ import {
   tcpPacket,
   udpPacket,
 } from './packets.js'
+import { linkUpdate, neighbourUpdate, routeUpdate } from './route-updates.js'
+import { destinationOptions, serviceOptions } from '../core/harness.js'
 
 export const FRAMES = 1024
 const DIRECTOR_MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02'] as const
@@ -44,14 +46,7 @@ function configuration(): Command[] {
     commands.push({
       op: 'add-service',
       service: key,
-      options: {
-        scheduler: 'rr',
-        schedulerFlags: [],
-        persistentTimeoutSeconds: 0,
-        persistentPrefixLength: 32,
-        onePacket: false,
-        ...options,
-      },
+      options: serviceOptions(options),
     })
     const port = !('fwmark' in key) && key.port !== 0 && forwarding === 'masquerade' ? 8080 : 0
     for (const address of servers)
@@ -59,7 +54,7 @@ function configuration(): Command[] {
         op: 'add-destination',
         service: key,
         destination: { address, port },
-        options: { forwarding, weight: 1, upperThreshold, lowerThreshold: 0 },
+        options: destinationOptions({ forwarding, upperThreshold }),
       })
   }
   add(service('tcp', 80), {}, 'masquerade')
@@ -78,24 +73,8 @@ function configuration(): Command[] {
 }
 
 function routes(): RouteUpdate[] {
-  const link = (index: number, name: string, mtu = 1500): RouteUpdate => ({
-    op: 'set-link',
-    link: { index, name, mtu, up: true },
-  })
-  const route = (prefix: string, interfaceIndex: number, more: object = {}): RouteUpdate => ({
-    op: 'set-route',
-    route: {
-      table: 'main',
-      prefix,
-      type: 'unicast',
-      metric: 0,
-      nextHops: [{ interfaceIndex, ...more }],
-    },
-  })
-  const neighbour = (interfaceIndex: number, address: string): RouteUpdate => ({
-    op: 'set-neighbour',
-    neighbour: { interfaceIndex, address, mac: PEER_MAC, state: 'reachable' },
-  })
+  const neighbour = (interfaceIndex: number, address: string): RouteUpdate =>
+    neighbourUpdate(interfaceIndex, address, PEER_MAC)
   return [
     {
       op: 'set-ports',
@@ -104,10 +83,10 @@ function routes(): RouteUpdate[] {
         { port: 1, linkLayer: LinkLayer.ethernet, interfaces: [3, 4] },
       ],
     },
-    link(2, 'clients'),
-    link(3, 'servers'),
-    link(4, 'narrow', 576),
-    link(9, 'elsewhere'),
+    linkUpdate(2, 'clients'),
+    linkUpdate(3, 'servers'),
+    linkUpdate(4, 'narrow', 576),
+    linkUpdate(9, 'elsewhere'),
     {
       op: 'addresses',
       addresses: [
@@ -116,11 +95,11 @@ function routes(): RouteUpdate[] {
         { interfaceIndex: 4, address: '10.6.0.1', prefixLength: 24 },
       ],
     },
-    route('198.51.100.0/24', 2),
-    route('20.0.0.0/8', 2, { gateway: '198.51.100.254' }),
-    route('10.0.0.0/24', 3),
-    route('10.6.0.0/24', 4),
-    route('10.7.0.0/24', 9),
+    routeUpdate('198.51.100.0/24', 2),
+    routeUpdate('20.0.0.0/8', 2, '198.51.100.254'),
+    routeUpdate('10.0.0.0/24', 3),
+    routeUpdate('10.6.0.0/24', 4),
+    routeUpdate('10.7.0.0/24', 9),
     neighbour(2, '198.51.100.254'),
     neighbour(3, '10.0.0.2'),
     neighbour(3, '10.0.0.3'),
