@@ -7,6 +7,7 @@ export const parts: ReadonlyMap<string, () => Promise<Part>> = new Map<string, (
     ['growth', async () => (await import('./growth.js')).growth],
     ['micro', async () => (await import('./micro.js')).micro],
     ['schedulers', async () => (await import('./schedulers.js')).schedulers],
+    ['streams', async () => (await import('./streams.js')).streams],
     ['workers', async () => (await import('./workers.js')).workers],
     ['wire', async () => (await import('./wire.js')).wire],
   ],

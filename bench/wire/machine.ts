@@ -17,6 +17,20 @@ export const PRIORITY = ['--rr', '1'] as const
  * that the other directors have. Returns what puts everything back; that also happens when the process exits.
  */
 export function prepareMachine(): () => void {
+  const undo: (() => void)[] = [prepareConnectionTracking(CONNECTIONS)]
+  const putBack = (): void => {
+    for (const step of undo.splice(0)) step()
+  }
+  process.once('exit', putBack)
+  for (const pid of softirqThreads()) {
+    undo.push(() => execFileSync('chrt', ['--other', '--pid', '0', pid]))
+    execFileSync('chrt', [...PRIORITY.slice(0, 1), '--pid', ...PRIORITY.slice(1), pid])
+  }
+  return putBack
+}
+
+/** Room for so many connections in the kernel's tracking; the function that it returns takes it back, as the exit does. */
+export function prepareConnectionTracking(connections: number): () => void {
   const undo: (() => void)[] = []
   const putBack = (): void => {
     for (const step of undo.splice(0)) step()
@@ -25,11 +39,7 @@ export function prepareMachine(): () => void {
   for (const file of CONNECTION_SETTINGS.filter((name) => existsSync(name))) {
     const before = readFileSync(file, 'utf8').trim()
     undo.push(() => writeFileSync(file, before))
-    writeFileSync(file, String(CONNECTIONS))
-  }
-  for (const pid of softirqThreads()) {
-    undo.push(() => execFileSync('chrt', ['--other', '--pid', '0', pid]))
-    execFileSync('chrt', [...PRIORITY.slice(0, 1), '--pid', ...PRIORITY.slice(1), pid])
+    writeFileSync(file, String(connections))
   }
   return putBack
 }
