@@ -8,6 +8,9 @@ import type { Namespace } from '../../src/lab/lab.js'
 import { payload } from '../../src/lab/payload.js'
 import { echoClientPath } from '../../src/lab/topology.js'
 
+/** How long an answer is waited for that a busy machine may have late; nothing on these wires is lost. */
+const ECHO_PATIENCE_MS = 30_000
+
 /** How often each word occurs. */
 export function tally(words: readonly string[]): Record<string, number> {
   const counts: Record<string, number> = {}
@@ -49,7 +52,11 @@ export async function echoAnswers(
   datagrams: number,
   bytes = 0,
 ): Promise<string[]> {
-  const args = [echoClientPath(), address, ...[port, datagrams, 2000, bytes].map(String)]
+  const args = [
+    echoClientPath(),
+    address,
+    ...[port, datagrams, ECHO_PATIENCE_MS, bytes].map(String),
+  ]
   return (await client.run(process.execPath, ...args)).trimEnd().split('\n')
 }
 

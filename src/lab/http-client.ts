@@ -27,7 +27,7 @@ export async function askByHttp(
       `url = "http://${address}:${options.port ?? 80}/${i + 1}"`,
       `local-port = ${takePort()}`,
       'header = "Connection: close"',
-      'max-time = 5',
+      'max-time = 30',
       'silent',
       'show-error',
       'fail',

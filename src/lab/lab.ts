@@ -307,7 +307,7 @@ export class LabProcess {
   }
 
   /** Waits until it has printed a line that matches. Throws with its output when it ends before, or takes too long. */
-  async waitForLine(pattern: RegExp, timeoutMs = 15_000): Promise<string> {
+  async waitForLine(pattern: RegExp, timeoutMs = 60_000): Promise<string> {
     const deadline = Date.now() + timeoutMs
     for (;;) {
       // Read before the status: what it said last is there when it has ended.
@@ -334,7 +334,7 @@ export class LabProcess {
   }
 
   /** Waits for its end and returns its exit status; 128 + n for a signal. */
-  async waitForExit(timeoutMs = 10_000): Promise<number> {
+  async waitForExit(timeoutMs = 60_000): Promise<number> {
     const tooLate = new AbortController()
     const timer = setTimeout(() => tooLate.abort(), timeoutMs)
     await Promise.race([this.exited, once(tooLate.signal, 'abort')])
@@ -345,11 +345,11 @@ export class LabProcess {
     return this.status!
   }
 
-  /** SIGTERM, after five seconds SIGKILL. */
+  /** SIGTERM, after twenty seconds SIGKILL: a machine that is busy keeps nobody from cleaning up. */
   async stop(): Promise<void> {
     if (this.status !== undefined || this.failure) return
     this.signal('SIGTERM')
-    const killer = setTimeout(() => this.signal('SIGKILL'), 5000)
+    const killer = setTimeout(() => this.signal('SIGKILL'), 20_000)
     await this.exited
     clearTimeout(killer)
   }

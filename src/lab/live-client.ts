@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import type { Exchange } from './live-plan.js'
 
-const TIMEOUT_MS = 10_000
+const TIMEOUT_MS = 60_000
 
 const plan = JSON.parse(readFileSync(process.argv[2]!, 'utf8')) as Exchange[]
 const held: Socket[] = []

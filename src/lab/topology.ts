@@ -286,7 +286,7 @@ export async function startServers(
         ...addresses.flatMap((own) => echoPorts.flatMap((port) => ['--udp', `${own}:${port}`])),
       ])
     })
-    for (const server of processes) await server.waitForLine(/ready/, 30_000)
+    for (const server of processes) await server.waitForLine(/ready/)
     return processes
   })
 }
@@ -316,7 +316,7 @@ export async function startDaemon(
     socketPath,
     ...(options.extraArguments ?? []),
   ])
-  await lab.step('start uvsd', () => daemon.waitForLine(/uvsd: ready/, 60_000))
+  await lab.step('start uvsd', () => daemon.waitForLine(/uvsd: ready/))
   return { process: daemon, socketPath }
 }
 
@@ -337,7 +337,7 @@ export function echoClientPath(): string {
 export async function waitForPing(
   from: Namespace,
   address: string,
-  timeoutMs = 5000,
+  timeoutMs = 60_000,
 ): Promise<void> {
   const deadline = Date.now() + timeoutMs
   while ((await from.try('ping', ['-c', '1', '-W', '1', address])).status !== 0) {
