@@ -10,7 +10,7 @@ import t from 'tap'
 import { Lab } from '../src/lab/lab.js'
 import { skip } from './support/director.js'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const program = (name: string): string =>
   fileURLToPath(new URL(`./support/${name}.js`, import.meta.url))

@@ -14,7 +14,7 @@ import { listLabs } from '../src/lab/lab.js'
 import { run, sleep } from '../src/lab/process.js'
 import { skip as needsRoot } from './support/director.js'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 const toolbox = fileURLToPath(new URL('../src/cli/uvs.js', import.meta.url))
 

@@ -19,7 +19,7 @@ import { finish, sumPseudoHeader, sumRange, fold } from '../src/wire/checksum.js
 import { IpProtocol, parseAddress } from '../src/wire/ipv4.js'
 import { skip } from './support/director.js'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 const toolbox = fileURLToPath(new URL('../src/cli/uvs.js', import.meta.url))
 

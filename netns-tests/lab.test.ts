@@ -6,7 +6,7 @@ import { endLab, Lab, LabError, listLabs } from '../src/lab/lab.js'
 import { run, type CommandResult } from '../src/lab/process.js'
 import { skip } from './support/director.js'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 const toolbox = fileURLToPath(new URL('../src/cli/uvs.js', import.meta.url))
 const labModule = new URL('../src/lab/lab.js', import.meta.url).href
@@ -27,7 +27,7 @@ void t.test('labs stand side by side and end alone', { skip }, async (t) => {
     await lab.connect(a, 'eth0', b, 'eth0')
     await a.ip('address', 'add', '192.168.1.1/24', 'dev', 'eth0')
     await b.ip('address', 'add', '192.168.1.2/24', 'dev', 'eth0')
-    await a.run('ping', '-c', '1', '-W', '2', '192.168.1.2')
+    await a.run('ping', '-c', '1', '-w', '30', '192.168.1.2')
     lab.start(a, 'sleeper', 'sleep', ['1000'])
   }
   await one.end()
@@ -144,7 +144,7 @@ void t.test('uvs lab --keep, and its end', { skip }, async (t) => {
   t.teardown(() => void endLab(name))
   t.match(stdout, new RegExp(`ip netns exec ${name}-director bash`))
   t.equal((await namespacesOf(name)).length, 6)
-  const again = ['netns', 'exec', `${name}-client`, 'curl', '-sS', '--max-time', '5']
+  const again = ['netns', 'exec', `${name}-client`, 'curl', '-sS', '--max-time', '30']
   t.match((await run('ip', [...again, 'http://192.168.10.100/'])).stdout, /^server[123]\n$/)
   t.equal((await uvsLab('--end', name)).status, 0)
   t.strictSame(await namespacesOf(name), [])

@@ -11,6 +11,8 @@ import t from 'tap'
 import { Lab } from '../src/lab/lab.js'
 import { skip } from './support/director.js'
 
+t.setTimeout(600_000)
+
 t.test('plumbing', { skip }, async (t) => {
   const lab = Lab.create()
   t.teardown(() => lab.end())

@@ -10,6 +10,8 @@ import t from 'tap'
 import { Lab } from '../src/lab/lab.js'
 import { skip } from './support/director.js'
 
+t.setTimeout(600_000)
+
 t.test('routes, neighbours and rules of the kernel', { skip }, async (t) => {
   const lab = Lab.create()
   t.teardown(() => lab.end())

@@ -6,7 +6,7 @@ import { HTTP_PORT, startDaemon, uvsadm, type Daemon } from '../src/lab/topology
 import { build, serve, skip } from './support/director.js'
 import { tally, whoAnswers } from './support/traffic.js'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const toolbox = fileURLToPath(new URL('../src/cli/uvs.js', import.meta.url))
 const sysctl = (daemon: Daemon, ...args: string[]) =>

@@ -12,6 +12,8 @@ import t from 'tap'
 import { addBridge, Lab } from '../src/lab/lab.js'
 import { skip } from './support/director.js'
 
+t.setTimeout(600_000)
+
 t.test('TUN and TAP ports', { skip }, async (t) => {
   const lab = Lab.create()
   t.teardown(() => lab.end())

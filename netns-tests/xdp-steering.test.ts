@@ -9,6 +9,8 @@ import t from 'tap'
 import { Lab } from '../src/lab/lab.js'
 import { skip } from './support/director.js'
 
+t.setTimeout(600_000)
+
 for (const [name, file] of [
   ['the XDP program', 'xdp-program-inside.js'],
   ['steering', 'xdp-steering-inside.js'],

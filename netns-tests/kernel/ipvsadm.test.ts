@@ -4,7 +4,7 @@ import { InProcess, type Outcome } from '../../test/control/support.js'
 import { stories, type Line } from './ipvsadm-cases.js'
 import { guestUnavailable, runInGuest } from './guest.js'
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 const skip = guestUnavailable()
 
 const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`
@@ -26,7 +26,7 @@ async function runReal(): Promise<Outcome[][]> {
       if (line.stdin !== undefined) files[`${s}.${l}.in`] = line.stdin
     }
   }
-  const result = await runInGuest({ script: script.join('\n'), files, timeoutMs: 200_000 })
+  const result = await runInGuest({ script: script.join('\n'), files, timeoutMs: 600_000 })
   return stories.map(({ lines }, s) =>
     lines.map((_line, l) => {
       const read = (what: string): string => result.files.get(`${s}.${l}.${what}`)!

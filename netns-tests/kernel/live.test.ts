@@ -5,14 +5,14 @@ import { run } from '../../src/lab/process.js'
 import type { LiveResult } from '../../src/lab/live-parity.js'
 import { guestUnavailable } from './guest.js'
 
-t.setTimeout(600_000)
+t.setTimeout(900_000)
 
 const uvs = fileURLToPath(new URL('../../src/cli/uvs.js', import.meta.url))
 
 for (const method of ['nat', 'dr', 'tun'])
   t.test(`live traffic, ${method}`, { skip: guestUnavailable() }, async (t) => {
     const args = [uvs, 'parity', '--live', '--kernel', 'guest', '--json', method]
-    const { status, stdout, stderr } = await run(process.execPath, args, { timeoutMs: 500_000 })
+    const { status, stdout, stderr } = await run(process.execPath, args, { timeoutMs: 800_000 })
     t.equal(status, 0, stderr)
     const [result] = JSON.parse(stdout) as LiveResult[]
     t.strictSame(result?.differences, [])

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { guestUnavailable } from './guest.js'
 
-t.setTimeout(480_000)
+t.setTimeout(600_000)
 
 const support = (file: string) => fileURLToPath(new URL(`../support/${file}`, import.meta.url))
 const skip = guestUnavailable()

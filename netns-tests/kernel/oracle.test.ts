@@ -10,7 +10,7 @@ import { parseScenario } from '../../src/scenario/parse.js'
 import type { Event, Side } from '../../src/scenario/scenario.js'
 import type { EndRecord, IpvsadmRecord, PacketRecord, Trace } from '../../src/scenario/trace.js'
 
-t.setTimeout(240_000)
+t.setTimeout(600_000)
 const skip = oracleUnavailable('guest')
 
 /** Events a line each; `at` moves the clock. */

@@ -5,7 +5,7 @@ import { settingTable } from '../../src/core/settings.js'
 import { guestUnavailable, runInGuest } from '../../src/scenario/oracle/guest.js'
 import { InProcess } from '../../test/control/support.js'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const values = [
   ...[

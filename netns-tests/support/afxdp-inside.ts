@@ -24,6 +24,8 @@ import {
   udpPacket,
 } from '../../test/support/packets.js'
 
+t.setTimeout(600_000)
+
 const [lab = ''] = process.argv.slice(2)
 const left = `${lab}-left`
 const right = `${lab}-right`

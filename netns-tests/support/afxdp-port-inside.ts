@@ -12,6 +12,8 @@ import { ETHERNET_HEADROOM, FrameBatch, FramePool } from '../../src/port/frame-p
 import { formatMac } from '../../src/wire/ethernet.js'
 import { ethernetFrame, udpPacket } from '../../test/support/packets.js'
 
+t.setTimeout(600_000)
+
 const [lab = ''] = process.argv.slice(2)
 const FRAME_BYTES = 2048
 const ADDRESS = '10.9.1.254'

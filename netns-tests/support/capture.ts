@@ -57,10 +57,15 @@ export class Capture {
     return new Capture(process, file)
   }
 
-  /** Stops it and returns what it saw. */
-  async stop(): Promise<CapturedFrame[]> {
-    // What the device has handed over reaches the file a little later.
-    await sleep(200)
+  /**
+   * Stops it and returns what it saw. What the device has handed over reaches the file a little later: so it is not
+   * stopped before what it has seen is complete, for half a minute at most.
+   */
+  async stop(isComplete: (frames: CapturedFrame[]) => boolean): Promise<CapturedFrame[]> {
+    for (let tries = 0; tries < 300; tries++) {
+      if (isComplete(readCapture(readFileSync(this.file)))) break
+      await sleep(100)
+    }
     await this.process.stop()
     return readCapture(readFileSync(this.file))
   }
@@ -69,6 +74,7 @@ export class Capture {
 let captures = 0
 
 export function readCapture(file: Buffer): CapturedFrame[] {
+  if (file.length < PCAP_HEADER_BYTES) return []
   if (file.readUInt32LE(0) !== PCAP_MAGIC_MICROSECONDS)
     throw new Error('not a little-endian pcap file with microseconds')
   const frames: CapturedFrame[] = []

@@ -2,6 +2,7 @@
 // both ends, three real servers, one uvsd for the whole run.
 import type { Test } from 'tap'
 import { payloadDigest } from '../../src/lab/payload.js'
+import { sleep } from '../../src/lab/process.js'
 import {
   ECHO_PORT,
   HTTP_PORT,
@@ -139,7 +140,7 @@ async function checkKeepAlive(t: Test, topology: Topology, daemon: Daemon): Prom
   const { client, virtualAddress } = topology
   const service = await serve(topology, daemon, { port: HTTP_PORT })
   const asking = client.try('curl', [
-    ...['-sS', '--fail', '--max-time', '30', '--no-progress-meter'],
+    ...['-sS', '--fail', '--max-time', '120', '--no-progress-meter'],
     ...['--parallel', '--parallel-immediate', '--parallel-max', '200'],
     ...['-w', '%{stderr}%{num_connects} %{local_port}\n'],
     `http://${virtualAddress}/delay/1000?[1-600]`,
@@ -155,6 +156,7 @@ async function checkKeepAlive(t: Test, topology: Topology, daemon: Daemon): Prom
   while (!done) {
     const now = await active()
     if (sum(now) > sum(most)) most = now
+    await sleep(5)
   }
   const { stdout, stderr, status } = await result
   t.equal(status, 0, stderr.slice(0, 300))
@@ -183,11 +185,7 @@ async function checkDraining(t: Test, topology: Topology, daemon: Daemon): Promi
     ...['-sS', '--fail', '-w', '%{num_connects}\n'],
     ...[`http://${virtualAddress}/delay/2500`, `http://${virtualAddress}/delay/1`],
   ])
-  for (let i = 0; ; i++) {
-    const connections = await uvsadm(daemon, ['-Lnc'])
-    if (connections.includes('ESTABLISHED')) break
-    if (i === 20) throw new Error(`the connection is not established:\n${connections}`)
-  }
+  while (!(await uvsadm(daemon, ['-Lnc'])).includes('ESTABLISHED')) await sleep(10)
   await setWeight(0, 0)
   await setWeight(1, 1)
   await setWeight(2, 1)

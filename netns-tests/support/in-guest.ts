@@ -8,7 +8,7 @@ const { status, stdout, stderr } = await runInGuest({
   script: `mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /tmp; exec '${process.execPath}' ${quoted.join(' ')}`,
   modules: ['ip_vs', 'tun'],
   memoryMegabytes: 512,
-  timeoutMs: 200_000,
+  timeoutMs: 600_000,
 })
 process.stdout.write(stdout)
 process.stderr.write(stderr)

@@ -11,7 +11,7 @@ const ipvsadm = (line: string): string =>
   execFileSync('ipvsadm', line.split(' '), { encoding: 'utf8' })
 const ip = (line: string): string => execFileSync('ip', line.split(' '), { encoding: 'utf8' })
 
-t.setTimeout(200_000)
+t.setTimeout(600_000)
 
 const kernel = await IpvsClient.open()
 t.teardown(() => kernel.close())

@@ -14,7 +14,7 @@ import { Names } from '../../src/control/ipvsadm/names.js'
 import { runIpvsadm } from '../../src/control/ipvsadm/run.js'
 import { run, type CommandResult } from '../../src/lab/process.js'
 
-t.setTimeout(200_000)
+t.setTimeout(600_000)
 
 const program = (name: string): string =>
   fileURLToPath(new URL(`../../src/cli/${name}.js`, import.meta.url))

@@ -14,7 +14,7 @@ import {
 import { parseRules } from '../../src/control/rules.js'
 import { IpvsClient } from '../../src/kernel/ipvs/index.js'
 
-t.setTimeout(200_000)
+t.setTimeout(600_000)
 
 const client = await IpvsClient.open()
 t.teardown(() => client.close())

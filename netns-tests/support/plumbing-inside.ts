@@ -21,6 +21,8 @@ import { listInterfaces, openRtnetlink } from '../../src/kernel/routing/rtnetlin
 import { run, type CommandResult } from '../../src/lab/process.js'
 import { FrameBatch, FramePool } from '../../src/port/frame-pool.js'
 
+t.setTimeout(600_000)
+
 const [clientNamespace = '', serverNamespace = ''] = process.argv.slice(2)
 const CLIENT = '10.9.1.1'
 const OWN = '10.9.1.2'

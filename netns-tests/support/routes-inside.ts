@@ -21,6 +21,8 @@ import { HopState } from '../../src/port/neighbours.js'
 import { LinkLayer } from '../../src/port/packet-port.js'
 import { addressBe, macBytes } from '../../test/support/packets.js'
 
+t.setTimeout(600_000)
+
 const [neighbourNamespace = '', task] = process.argv.slice(2)
 const NEIGHBOUR = '10.9.1.1'
 /** Nobody has it. */

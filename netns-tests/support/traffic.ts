@@ -65,7 +65,7 @@ export async function download(
   client: Namespace,
   url: string,
 ): Promise<{ sha256: string; bytes: number }> {
-  const curl = inNamespace(client, ['-sS', '--fail', '--max-time', '60', url])
+  const curl = inNamespace(client, ['-sS', '--fail', '--max-time', '300', url])
   curl.stdin.end()
   const hash = createHash('sha256')
   let bytes = 0
@@ -83,7 +83,7 @@ export async function upload(
   url: string,
   totalBytes: number,
 ): Promise<{ server: string; sha256: string; bytes: number }> {
-  const curl = inNamespace(client, ['-sS', '--fail', '--max-time', '60', '-T', '-', url])
+  const curl = inNamespace(client, ['-sS', '--fail', '--max-time', '300', '-T', '-', url])
   const said: Buffer[] = []
   curl.stdout.on('data', (chunk: Buffer) => said.push(chunk))
   // When curl gives up its exit status says why, better than the broken pipe.

@@ -287,6 +287,8 @@ t.test('a process that is killed leaves no device', async (t) => {
       '-e',
       `import { TapPort } from '${tap}'
        import { FramePool } from '${framePool}'
+
+t.setTimeout(600_000)
        const port = new TapPort({ name: 'uvs1', pool: new FramePool(new ArrayBuffer(4096), 2048, 2) })
        console.log(Buffer.from(port.mac).toString('hex'))
        setInterval(() => port.service(), 1000)`,

@@ -30,8 +30,8 @@ export async function checkWire(t: Test, topology: Topology, clientAddress: stri
     serverCaptures.push(await Capture.start(namespace, 'eth0', 'tcp or proto 4'))
   const clientCapture = await Capture.start(client, 'eth0', 'tcp')
   await whoAnswers(client, virtualAddress, servers.length)
-  const atClient = tcpOf(await clientCapture.stop())
   const clientMac = await client.mac('eth0')
+  const atClient = tcpOf(await clientCapture.stop(hasEndsOf(clientMac)))
   const hops = hopsOfDirector(topology)
 
   // -- at the client
@@ -54,8 +54,8 @@ export async function checkWire(t: Test, topology: Topology, clientAddress: stri
 
   // -- at the servers
   for (const [i, { name, namespace, address }] of servers.entries()) {
-    const frames = await serverCaptures[i]!.stop()
     const serverMac = await namespace.mac('eth0')
+    const frames = await serverCaptures[i]!.stop(hasEndsOf(serverMac))
     const incoming = arriving(frames, serverMac)
     const outgoing = leaving(tcpOf(frames), serverMac)
     if (method === 'nat') {
@@ -184,6 +184,13 @@ function essence({ sourceMac, destinationMac, ip }: CapturedFrame): Expected {
   return { sourceMac, destinationMac, source, destination, ttl }
 }
 
+/** Whether a capture has come so far that connections ended, in both directions. */
+const hasEndsOf =
+  (mac: string) =>
+  (frames: readonly CapturedFrame[]): boolean =>
+    [arriving(frames, mac), leaving(frames, mac)].every((some) =>
+      some.some(({ ip }) => ((ip?.inner ?? ip)?.tcpFlags ?? 0) & TcpFlag.fin),
+    )
 const tcpOf = (frames: readonly CapturedFrame[]): CapturedFrame[] =>
   frames.filter(({ ip }) => ip?.protocol === TCP)
 const arriving = (frames: readonly CapturedFrame[], mac: string): CapturedFrame[] =>

@@ -27,6 +27,8 @@ import {
 } from '../../test/support/packets.js'
 import { belongs, type End, type Flows } from './xdp-reference.js'
 
+t.setTimeout(600_000)
+
 const OWN_MAC = '02:00:00:00:00:01'
 const PEER_MAC = '02:00:00:00:00:02'
 const VIP = '192.0.2.10'
@@ -611,5 +613,8 @@ t.test('random and mutated frames fare as the rules say, and none aborts', async
   }
   t.strictSame(problems.slice(0, 3), [], `seed ${seed}`)
   t.strictSame(Object.keys(counts).sort(), ['pass', 'redirect'], `seed ${seed}`)
-  t.ok(Math.min(...Object.values(counts)) > 1000, `seed ${seed}: both often: ${JSON.stringify(counts)}`)
+  t.ok(
+    Math.min(...Object.values(counts)) > 1000,
+    `seed ${seed}: both often: ${JSON.stringify(counts)}`,
+  )
 })

@@ -15,6 +15,8 @@ import { native } from '../../src/kernel/native.js'
 import { run } from '../../src/lab/process.js'
 import { FrameBatch, FramePool } from '../../src/port/frame-pool.js'
 
+t.setTimeout(600_000)
+
 const [clientNamespace = ''] = process.argv.slice(2)
 const OWN = '10.9.1.2'
 const addon = native()
@@ -72,6 +74,9 @@ const wants = (parts: Partial<Steering>): Steering => ({
 })
 const udpService = (port: number, address = OWN) => ({ protocol: 'udp' as const, address, port })
 
+/** How often datagrams were sent to see where they end up: they say so, and late ones are told from the next. */
+let sendings = 0
+
 /**
  * Where datagrams of the client end up, by their destination port: each is sent until it has been seen.
  * "kernel" is a socket of this namespace, "director" the AF_XDP port.
@@ -84,32 +89,43 @@ async function whereTo(
 ): Promise<Record<number, string>> {
   const seen: Record<number, string> = {}
   const sockets: Socket[] = []
+  const text = `sending ${++sendings}.`
   for (const destination of destinations) {
     const socket = createSocket('udp4')
-    socket.on('message', () => (seen[destination] = 'kernel'))
+    socket.on('message', (message) => {
+      if (message.toString() === text) seen[destination] = 'kernel'
+    })
     socket.bind(destination, OWN)
     await once(socket, 'listening')
     sockets.push(socket)
   }
-  const sender = atClient(
-    process.execPath,
-    '-e',
-    `const socket = require('node:dgram').createSocket('udp4')
-     for (const port of ${JSON.stringify(destinations)}) socket.send('uvs?', port, '${OWN}')
-     setTimeout(() => socket.close(), 50)`,
+  const sender = spawn(
+    'ip',
+    [
+      ...['netns', 'exec', clientNamespace, process.execPath, '-e'],
+      `const socket = require('node:dgram').createSocket('udp4')
+       const send = () => {
+         for (const port of ${JSON.stringify(destinations)}) socket.send('${text}', port, '${OWN}')
+       }
+       setInterval(send, 100, send())`,
+    ],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
   )
+  t.teardown(() => sender.kill('SIGKILL'))
+  const PAYLOAD = 14 + 20 + 8
   const batch = new FrameBatch(64)
-  for (let tries = 0; tries < 500; tries++) {
+  while (destinations.some((destination) => seen[destination] === undefined)) {
     port.receive(batch)
     for (; batch.count > 0; pool.give(batch.offsets[--batch.count]!)) {
       const frame = pool.bytes.subarray(batch.offsets[batch.count - 1]!)
-      if (frame[23] === 17) seen[frame[36]! * 256 + frame[37]!] = 'director'
+      if (Buffer.from(frame.subarray(PAYLOAD, PAYLOAD + text.length)).toString() === text)
+        seen[frame[36]! * 256 + frame[37]!] = 'director'
     }
     port.service()
-    if (destinations.every((destination) => seen[destination] !== undefined)) break
     await sleep(5)
   }
-  t.equal((await sender).status, 0, 'sent')
+  sender.kill('SIGKILL')
+  await once(sender, 'exit')
   for (const socket of sockets) socket.close()
   return seen
 }
@@ -263,24 +279,24 @@ for (const mode of ['native', 'generic'] as const)
       }),
     )
     execFileSync('ip', ['-n', clientNamespace, 'neighbour', 'flush', 'all'])
-    const ping = await atClient('ping', '-c', '20', '-i', '0.01', '-s', '1400', '-q', OWN)
-    t.match(ping.stdout, /20 packets transmitted, 20 received/, 'ARP and ping')
-    const outward = await run('ping', ['-c', '5', '-i', '0.01', '-q', '10.9.1.1'])
+    const often = ['-c', '20', '-w', '60', '-i', '0.01', '-s', '1400', '-q']
+    const ping = await atClient('ping', ...often, OWN)
+    t.match(ping.stdout, / 20 received/, 'ARP and ping')
+    const outward = await run('ping', ['-c', '5', '-w', '60', '-i', '0.01', '-q', '10.9.1.1'])
     t.match(outward.stdout, /5 received/, 'ping from here')
-    const connect = (port: number) =>
+    const connect = (port: number, patienceMs: number) =>
       atClient(
         process.execPath,
         '-e',
         `const socket = require('node:net').connect(${port}, '${OWN}')
          socket.on('data', (data) => console.log(String(data)))
          socket.on('error', (error) => console.log(error.code))
-         setTimeout(() => { console.log('nobody answers'); process.exit() }, 300).unref()
-         socket.setTimeout(300, () => { console.log('nobody answers'); socket.destroy() })`,
+         setTimeout(() => { console.log('nobody answers'); process.exit() }, ${patienceMs}).unref()`,
       )
-    t.equal((await connect(other)).stdout.trim(), 'hello from the kernel', 'TCP')
+    t.equal((await connect(other, 60_000)).stdout.trim(), 'hello from the kernel', 'TCP')
     t.equal(port.counters.rxPackets, 0, 'the director has seen nothing of it')
     // The kernel would say ECONNREFUSED here.
-    t.equal((await connect(80)).stdout.trim(), 'nobody answers', 'TCP to the service')
+    t.equal((await connect(80, 300)).stdout.trim(), 'nobody answers', 'TCP to the service')
     const batch = new FrameBatch(8)
     t.ok(port.receive(batch) >= 1, 'the director has it')
   })
@@ -385,42 +401,45 @@ t.test('no frame is lost or goes astray while programs are being replaced', asyn
   socket.bind(5301, OWN)
   await once(socket, 'listening')
   t.teardown(() => socket.close())
-  const ping = atClient('ping', '-c', '200', '-i', '0.005', '-q', OWN)
-  const sender = atClient(
-    process.execPath,
-    '-e',
-    `const socket = require('node:dgram').createSocket('udp4')
-     let left = 500
-     const timer = setInterval(() => {
-       const isLast = --left === 0
-       if (isLast) clearInterval(timer)
-       socket.send('uvs?', 5301, '${OWN}', () => isLast && socket.close())
-     }, 2)`,
-  )
-  let working = true
-  const work = Promise.all([ping, sender]).finally(() => (working = false))
   const batch = new FrameBatch(64)
   let changes = 0
-  let taken = 0
-  while (working) {
-    changes++
-    const marks: MarkRule[] = [{ mark: 1, protocol: 'tcp', ports: [changes, changes] }]
-    steering.apply(wants({ virtual, marks }))
-    taken += port.receive(batch)
-    while (batch.count > 0) pool.give(batch.offsets[--batch.count]!)
-    port.service()
-    await sleep(2)
+  // On a busy machine programs are replaced less often: so as often as it takes.
+  while (changes < 50) {
+    const ping = atClient('ping', '-c', '200', '-i', '0.005', '-q', OWN)
+    const sender = atClient(
+      process.execPath,
+      '-e',
+      `const socket = require('node:dgram').createSocket('udp4')
+       let left = 500
+       const timer = setInterval(() => {
+         const isLast = --left === 0
+         if (isLast) clearInterval(timer)
+         socket.send('uvs?', 5301, '${OWN}', () => isLast && socket.close())
+       }, 2)`,
+    )
+    let working = true
+    const work = Promise.all([ping, sender]).finally(() => (working = false))
+    let taken = 0
+    while (working) {
+      changes++
+      const marks: MarkRule[] = [{ mark: 1, protocol: 'tcp', ports: [changes, changes] }]
+      steering.apply(wants({ virtual, marks }))
+      taken += port.receive(batch)
+      while (batch.count > 0) pool.give(batch.offsets[--batch.count]!)
+      port.service()
+      await sleep(2)
+    }
+    const [{ stdout }] = await work
+    for (let tries = 0; taken < 500 && tries < 1000; tries++) {
+      taken += port.receive(batch)
+      while (batch.count > 0) pool.give(batch.offsets[--batch.count]!)
+      await sleep(5)
+    }
+    t.match(stdout, /200 received/, 'for the kernel')
+    t.equal(taken, 500, 'for the director')
+    t.equal(astray, 0)
   }
-  const [{ stdout }] = await work
-  for (let tries = 0; taken < 500 && tries < 100; tries++) {
-    taken += port.receive(batch)
-    while (batch.count > 0) pool.give(batch.offsets[--batch.count]!)
-    await sleep(5)
-  }
-  t.match(stdout, /200 received/, 'for the kernel')
-  t.equal(taken, 500, 'for the director')
-  t.equal(astray, 0)
-  t.ok(changes > 50, `${changes} programs`)
+  t.comment(`${changes} programs`)
 })
 
 t.test('what cannot be applied changes nothing', async (t) => {

@@ -162,14 +162,14 @@ async function observe(
     ...['-i', 'eth0', '-w', capture, '-s', '128', '-B', '16384', '-n', '-Z', 'root'],
     ...['-U', '--immediate-mode', 'ip and (tcp or udp)'],
   ])
-  await wire.waitForLine(/listening on/, 60_000)
+  await wire.waitForLine(/listening on/)
   const startedAt = Date.now()
   const asking = lab.start(client, `client-${name}`, process.execPath, [
     program('live-client.js'),
     file,
   ])
   try {
-    await asking.waitForLine(/^done$/, 240_000)
+    await asking.waitForLine(/^done$/, 600_000)
     const connections = parseConnections(await list('-L', '-n', '-c'))
     const seconds = (Date.now() - startedAt) / 1000
     await sleep(SUMMED_MS)

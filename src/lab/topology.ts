@@ -44,9 +44,14 @@
 //   tun    `--port tun:uvs0`. The kernel receives and sends; uvsd's routes bring it what is the director's.
 //   tap    `--port tap:uvs0,bridge=br0`. eth0 is a port of br0, which has the DIP; uvsd is a station of its
 //          own there and answers ARP for the VIP, which the kernel therefore does not have.
+import { PassThrough, Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
+import { ApiClient } from '../control/api-client.js'
+import { Names } from '../control/ipvsadm/names.js'
+import { runIpvsadm } from '../control/ipvsadm/run.js'
 import { addBridge, Lab, type LabProcess, type Namespace } from './lab.js'
-import { run, runOrThrow, sleep } from './process.js'
+import { CommandError, run, sleep } from './process.js'
 
 export const methods = ['nat', 'dr', 'tun'] as const
 export type Method = (typeof methods)[number]
@@ -320,12 +325,25 @@ export async function startDaemon(
   return { process: daemon, socketPath }
 }
 
-/** Runs one uvsadm command against a lab's daemon; what it prints. Another exit status than 0 is an error. */
-export function uvsadm(daemon: Daemon, args: readonly string[], input?: string): Promise<string> {
-  return runOrThrow(process.execPath, [program('../cli/uvsadm.js'), ...args], {
-    environment: { UVS_SOCKET: daemon.socketPath },
-    ...(input === undefined ? {} : { input }),
-  })
+/**
+ * Runs one uvsadm command against a lab's daemon; what it prints. Another exit status than 0 is an error. It is run
+ * in this process: starting a program takes longer than what it is to look at may last.
+ */
+export async function uvsadm(daemon: Daemon, args: readonly string[], input = ''): Promise<string> {
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()]
+  const said = Promise.all([text(stdout), text(stderr)])
+  const streams = { stdin: Readable.from([input]), stdout, stderr }
+  const client = new ApiClient(daemon.socketPath)
+  const status = await runIpvsadm(args, client, streams, new Names(), 'uvsadm')
+  for (const stream of [stdout, stderr]) stream.end()
+  const [output, errors] = await said
+  if (status !== 0)
+    throw new CommandError(['uvsadm', ...args].join(' '), {
+      status,
+      stdout: output,
+      stderr: errors,
+    })
+  return output
 }
 
 /** Where the echo client is, for `node`. */

@@ -42,7 +42,7 @@ class Counted {
 const hitsOf = (director: Director): HitPath => (director as unknown as { hits: HitPath }).hits
 
 for (const seed of [1, 2, 3])
-  t.test(`packets of all kinds in batches, seed ${seed}`, { timeout: 120_000 }, async (t) => {
+  t.test(`packets of all kinds in batches, seed ${seed}`, { timeout: 600_000 }, async (t) => {
     const random = new SeededRandom(seed)
     const below = (n: number): number => (random.next() >>> 0) % n
     const sound = soundPackets(random)

@@ -86,7 +86,7 @@ if (child !== undefined && child.startsWith('--run=')) {
 } else {
   for (const [i, { family, forwarding, packets }] of CASES.entries()) {
     const name = `${forwarding}, IPv${family}`
-    t.test(`${packets / 1e6} million packets, ${name}`, { timeout: 120_000 }, async (t) => {
+    t.test(`${packets / 1e6} million packets, ${name}`, { timeout: 600_000 }, async (t) => {
       const { stdout, stderr, status } = spawnSync(
         process.execPath,
         ['--expose-gc', '--trace-gc', fileURLToPath(import.meta.url), `--run=${i}`],

@@ -158,7 +158,7 @@ export interface ScriptResult {
  * it does not come to the end of the script.
  */
 export async function runInGuest(options: ScriptOptions): Promise<ScriptResult> {
-  const { script, files, timeoutMs = 60_000, ...start } = options
+  const { script, files, timeoutMs = 300_000, ...start } = options
   const guest = startGuest({
     ...start,
     // The directory is written before the guest has come so far as to mount it.

@@ -41,7 +41,11 @@ t.test('packets arrive once and in order, and no frame is lost or owned twice', 
       let next = 1
       const receive = (from: number, to: number): number => {
         const { handover, pool } = members[to]!
+        const { available } = pool
+        const lostBefore = handover.lost
         const count = handover.receive(from)
+        const lost = handover.lost - lostBefore
+        if (lost > 0 && count < available) throw new Error('a packet was lost that had a frame')
         for (let i = 0; i < count; i++) {
           const number = underWay[from]![to]!.shift()
           if (handover.lengths[i] !== number)
@@ -50,8 +54,9 @@ t.test('packets arrive once and in order, and no frame is lost or owned twice', 
           if (pool.words[handover.offsets[i]! >> 2] !== number) throw new Error('another packet')
           pool.give(handover.offsets[i]!)
         }
-        if (handover.lost > 0) throw new Error('a frame was missing')
-        return count
+        // Whoever has pushed nearly all of its frames may have none to give for what comes in.
+        underWay[from]![to]!.splice(0, lost)
+        return count + lost
       }
       for (const one of steps) {
         const { handover, pool } = members[one.from]!
