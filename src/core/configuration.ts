@@ -36,6 +36,7 @@ import type { Defence } from './defence.js'
 import type { Estimator } from './estimator.js'
 import { timerFires } from './timer-wheel.js'
 import type { MarkRules } from './marks.js'
+import { Cost, type Work } from './work.js'
 import { CommonScheduler } from './workers/common-scheduler.js'
 import type { CommonState } from './workers/common-state.js'
 import { CLIENT_PREFIX_IPV6 } from './workers/ownership.js'
@@ -72,6 +73,9 @@ export interface Forgettable {
   discards: number
 }
 
+/** Destinations that the directors of a crew forget at a time. */
+const MOST_FORGOTTEN = 64
+
 /** The trash is looked through so often, from the first destination in it on. */
 const SWEEP_PERIOD_JIFFIES = TRASH_PERIOD_JIFFIES / 2
 
@@ -80,13 +84,18 @@ const SWEEP_PERIOD_JIFFIES = TRASH_PERIOD_JIFFIES / 2
  * kernel refuses them (net/netfilter/ipvs/ip_vs_ctl.c), and one that is refused has changed nothing.
  */
 export class Configuration {
-  /** Removed destinations, kept for their connections and counts (ip_vs_ctl.c's dest_trash). */
-  private readonly trash: Destination[] = []
+  /** Removed destinations, kept for their connections and counts (ip_vs_ctl.c's dest_trash), by `trashKey`. */
+  private readonly trash = new Map<string, Destination>()
+  /** Goes through the trash, while it does. */
+  private sweeping: Iterator<Destination> | undefined
   private forgettable: Forgettable[] = []
   private sweepDue = 0
   /** When connections of removed destinations end, unless it is undefined (expire_nodest_conn). */
   private dropUnavailableDue: number | undefined
-  private now: number
+  /** The same of those that are being ended. */
+  private dropUnavailableBegan: number | undefined
+  /** Jiffies. */
+  now: number
 
   constructor(
     private readonly services: ServiceRegistry,
@@ -164,23 +173,34 @@ export class Configuration {
     }
   }
 
-  /** Sets the time and does what is due: to be called before any packet or command of that time. */
-  advance(now: number): void {
-    this.now = now
+  /**
+   * Does what is due: to be called before any packet or command of that time, which is `now`.
+   *
+   * @returns false when there is more of it to be done at that time
+   */
+  advance(now: number, work: Work): boolean {
     if (this.dropUnavailableDue !== undefined && ((now - this.dropUnavailableDue) | 0) >= 0) {
+      this.dropUnavailableBegan ??= this.dropUnavailableDue
       this.dropUnavailableDue = undefined
-      this.connections.dropUnavailable()
     }
-    if (this.trash.length > 0 && ((now - this.sweepDue) | 0) >= 0) {
+    if (this.dropUnavailableBegan !== undefined) {
+      if (!this.connections.dropUnavailable(work)) return false
+      this.dropUnavailableBegan = undefined
+    }
+    if (this.trash.size > 0 && ((now - this.sweepDue) | 0) >= 0) {
+      if (!this.sweepTrash(now, work)) return false
       this.scheduleSweep()
-      this.sweepTrash(now)
     }
+    return true
   }
 
   /** When there may be something to do next: jiffies, `limit` at the latest. */
   due(limit: number): number {
-    const due = this.trash.length > 0 ? earlier(this.sweepDue, limit) : limit
-    return this.dropUnavailableDue === undefined ? due : earlier(this.dropUnavailableDue, due)
+    let due = limit
+    if (this.trash.size > 0) due = earlier(this.sweepDue, due)
+    if (this.dropUnavailableDue !== undefined) due = earlier(this.dropUnavailableDue, due)
+    if (this.dropUnavailableBegan !== undefined) due = earlier(this.dropUnavailableBegan, due)
+    return due
   }
 
   private scheduleSweep(): void {
@@ -188,27 +208,34 @@ export class Configuration {
   }
 
   /** Frees destinations in the trash that no connection has used for their period (ip_vs_dest_trash_expire). */
-  private sweepTrash(now: number): void {
-    for (let i = this.trash.length - 1; i >= 0; i--) {
-      const destination = this.trash[i]!
+  private sweepTrash(now: number, work: Work): boolean {
+    this.sweeping ??= this.trash.values()
+    for (;;) {
+      if (work.left <= 0) return false
+      const { value: destination } = this.sweeping.next() as IteratorResult<Destination, undefined>
+      if (destination === undefined) break
+      work.left -= Cost.look
       if (destination.references > 0) {
         destination.idleSinceJiffies = undefined
       } else if (destination.idleSinceJiffies === undefined) {
         destination.idleSinceJiffies = now
       } else if (((now - destination.idleSinceJiffies) | 0) >= TRASH_PERIOD_JIFFIES) {
-        if (this.crew === undefined) this.release(i)
+        work.left -= Cost.forget
+        if (this.crew === undefined) this.release(destination)
         else if (this.crew.common.isLeader)
           this.forgettable.push({ slot: destination.slot, discards: destination.discards })
       }
     }
+    this.sweeping = undefined
+    return true
   }
 
   /**
-   * What may be forgotten since the last call. Of several directors only the leader decides that, since they name
-   * destinations by the same slots, and connections end at a different moment for each.
+   * What may be forgotten since the last call, or the first of it. Of several directors only the leader decides that,
+   * since they name destinations by the same slots, and connections end at a different moment for each.
    */
   takeForgettable(): Forgettable[] {
-    return this.forgettable.splice(0)
+    return this.forgettable.splice(0, MOST_FORGOTTEN)
   }
 
   get hasForgettable(): boolean {
@@ -218,17 +245,18 @@ export class Configuration {
   /** Forgets what the leader has found, unless it has been used again meanwhile. */
   forget(destinations: readonly Forgettable[]): void {
     for (const { slot, discards } of destinations) {
-      const index = this.trash.findIndex((one) => one.slot === slot && one.discards === discards)
-      if (index >= 0) this.release(index)
+      const destination = this.slots.all[slot]
+      if (destination === undefined || destination.available) continue
+      if (destination.discards === discards) this.release(destination)
     }
   }
 
   /** Frees a destination in the trash. */
-  private release(index: number): void {
-    const [destination] = this.trash.splice(index, 1)
-    this.slots.release(destination!)
-    this.estimator.release(destination!.counters)
-    this.counters.release(destination!.counters)
+  private release(destination: Destination): void {
+    this.trash.delete(trashKeyOf(destination))
+    this.slots.release(destination)
+    this.estimator.release(destination.counters)
+    this.counters.release(destination.counters)
   }
 
   // -- services
@@ -405,8 +433,8 @@ export class Configuration {
     this.realServers.remove(destination)
     this.estimator.stop(destination.counters)
     destination.idleSinceJiffies = undefined
-    if (this.trash.length === 0) this.scheduleSweep()
-    this.trash.push(destination)
+    if (this.trash.size === 0) this.scheduleSweep()
+    this.trash.set(trashKeyOf(destination), destination)
     if (this.settings.expireNoDestinationConnections !== 0)
       this.dropUnavailableDue ??= timerFires((this.now + 1) | 0, 1)
   }
@@ -416,14 +444,10 @@ export class Configuration {
    * itself is a new one, the destination's counters begin again.
    */
   private revive(service: Service, address: Address, portBe: number): Destination | undefined {
-    const index = this.trash.findIndex(
-      (destination) =>
-        isSameAddress(destination.address, address) &&
-        destination.portBe === portBe &&
-        isSameService(destination.service, service),
-    )
-    if (index < 0) return undefined
-    const destination = this.trash.splice(index, 1)[0]!
+    const key = trashKey(service, address, portBe)
+    const destination = this.trash.get(key)
+    if (!destination) return undefined
+    this.trash.delete(key)
     if (destination.service !== service) {
       destination.service = service
       this.zeroSlot(destination.counters)
@@ -713,13 +737,18 @@ function find(service: Service, address: Address, portBe: number): Destination |
   )
 }
 
-function isSameService(a: Service, b: Service): boolean {
-  return (
-    a.mark === b.mark &&
-    a.protocol === b.protocol &&
-    isSameAddress(a.address, b.address) &&
-    a.portBe === b.portBe
-  )
+/**
+ * What a destination comes back by from the trash: its address and port, and what its service goes by. It is there
+ * once, since whoever adds it again takes it out.
+ */
+function trashKey(service: Service, address: Address, portBe: number): string {
+  const { mark, protocol, address: virtual } = service
+  const ends = `${virtual.words.join()} ${service.portBe} ${address.words.join()} ${portBe}`
+  return `${virtual.family} ${address.family} ${mark} ${protocol} ${ends}`
+}
+
+function trashKeyOf(destination: Destination): string {
+  return trashKey(destination.service, destination.address, destination.portBe)
 }
 
 /** The port that replies come from, 0 when it is that of each packet. */

@@ -54,8 +54,8 @@ export const MAX_CONNECTIONS = 1 << 24
 /** Slots in use at first: 8 KiB. */
 const FIRST_SLOTS = 1024
 
-/** Homes split at each insertion while the index grows: growth ends well before it is due again. */
-const SPLITS_PER_INSERTION = 16
+/** Homes split at each insertion while the index grows: two would do to end before growth is due again. */
+const SPLITS_PER_INSERTION = 4
 
 const NOT_MASQUERADED = ConnectionFlag.forwardingMask
 

@@ -25,6 +25,7 @@ import { TcpState } from './protocols/tcp.js'
 import { EngineTemplates } from './engine-templates.js'
 import { ReplyFilter } from './reply-filter.js'
 import type { TimerWheel } from './timer-wheel.js'
+import { Cost, type Work } from './work.js'
 
 /** The destination of connections that have none. */
 const NOWHERE = new Int32Array(4)
@@ -42,6 +43,8 @@ export class Connections {
   readonly engineTemplates = new EngineTemplates()
   /** Two IPv4 addresses of four words. */
   private readonly ipv4Ends = new Int32Array(8)
+  /** The line that `dropUnavailable` has come to. */
+  private lookedAt = 1
   now = 0
 
   constructor(
@@ -311,18 +314,27 @@ export class Connections {
   /**
    * Ends all connections whose destination has been removed, and the templates that have led to it
    * (ip_vs_expire_nodest_conn_flush).
+   *
+   * @returns false when the work that may be done has come to its end before: the next call goes on
    */
-  dropUnavailable(): void {
+  dropUnavailable(work: Work): boolean {
     const { table } = this
     const { words } = table
-    for (let connection = table.first(); connection !== 0; connection = table.next(connection)) {
+    for (; this.lookedAt < table.highWater; this.lookedAt++) {
+      if (work.left <= 0) return false
+      work.left -= Cost.look
+      const connection = this.lookedAt
+      if (!table.isUsed(connection)) continue
       const line = connection * LINE_WORDS
       const destination = this.destinationOf(connection)
       if (!destination || destination.available || words[line + W.controlled] !== 0) continue
       const template = words[line + W.control]!
+      work.left -= Cost.expiry
       this.end(connection)
       if (template !== 0 && words[template * LINE_WORDS + W.controlled] === 0) this.end(template)
     }
+    this.lookedAt = 1
+    return true
   }
 
   /** Ends a connection of one packet, which counts for the template that controls it. */

@@ -56,6 +56,21 @@ export class CounterRegion {
     this.next = REASONS + SLOT
   }
 
+  /** How many slots there are, that of the totals included. */
+  get capacity(): number {
+    return Math.floor((this.values.length - REASONS) / SLOT)
+  }
+
+  /** The number of a slot, from 0 on, by its place. */
+  indexOf(slot: number): number {
+    return (slot - REASONS) / SLOT
+  }
+
+  /** The place of a slot by its number. */
+  slotAt(index: number): number {
+    return REASONS + index * SLOT
+  }
+
   /** Takes a slot: the place of its first counter in `values`, or -1 when none is left. */
   allocate(): number {
     const slot = this.free.pop()

@@ -122,7 +122,7 @@ export class DataPlane {
   /** One round over all ports; returns how many packets it received. */
   round(): number {
     this.now = this.clock.nowJiffies()
-    this.director.advance(this.now)
+    let isDone = this.director.advance(this.now)
     let total = 0
     for (let p = 0; p < this.ports.length; p++) {
       const port = this.ports[p]!
@@ -138,6 +138,8 @@ export class DataPlane {
           this.process(batch.offsets[i]!, batch.lengths[i]!, p, this.director.candidate(i - first))
       }
       total += count
+      // As much is done of what is due as packets come, or connections could begin faster than they end.
+      if (!isDone && count > 0) isDone = this.director.advance(this.now)
     }
     if (this.handover !== undefined) total += this.exchange(this.handover)
     if (this.waiting.count > 0) this.retryWaiting()

@@ -8,6 +8,7 @@ import type { Protocols } from './protocols/index.js'
 import { TemplateState } from './protocols/protocol.js'
 import { SctpState } from './protocols/sctp.js'
 import { TcpState } from './protocols/tcp.js'
+import { Cost, type Work } from './work.js'
 import type { Settings } from './settings.js'
 
 /** How often the defence looks at the memory and drops entries. */
@@ -35,7 +36,10 @@ export class Defence {
   private dropsEntries = false
   private dropRate = 0
   private dropCounter = 0
-  /** When `tick` is due, in jiffies. */
+  /** How many lines are still to be looked at, and of how many. */
+  private looksLeft = 0
+  private lines = 0
+  /** When `tick` is due, in jiffies; while it is under way, when it was. */
   due: number
   /** By packets of the connection: one in so many that could be dropped is. */
   private readonly entryCounters = new Int32Array(MAX_SPARED_PACKETS + 1)
@@ -52,11 +56,22 @@ export class Defence {
     this.update()
   }
 
-  /** To be called when it is due. */
-  tick(now: number): void {
+  /**
+   * To be called when it is due.
+   *
+   * @returns false when the work that may be done has come to its end before: the next call goes on
+   */
+  tick(now: number, work: Work): boolean {
+    if (this.looksLeft === 0) {
+      this.update()
+      if (this.dropsEntries) {
+        this.lines = Math.max(KERNEL_TABLE_SIZE, this.connections.table.highWater)
+        this.looksLeft = Math.floor(this.lines / TABLE_SHARE)
+      }
+    }
+    if (!this.dropEntries(work)) return false
     this.due = timerFires((now + PERIOD_JIFFIES) | 0, PERIOD_JIFFIES)
-    this.update()
-    if (this.dropsEntries) this.dropEntries()
+    return true
   }
 
   /** Brings the defences up to the settings and the memory; to be called when a mode was written. */
@@ -92,14 +107,18 @@ export class Defence {
   }
 
   /** Looks at a random 32nd of the table for connections that can be spared. */
-  private dropEntries(): void {
-    const { connections } = this
+  private dropEntries(work: Work): boolean {
+    const { connections, lines } = this
     const { table } = connections
-    const lines = Math.max(KERNEL_TABLE_SIZE, table.highWater)
-    for (let i = Math.floor(lines / TABLE_SHARE); i > 0; i--) {
+    for (; this.looksLeft > 0; this.looksLeft--) {
+      if (work.left <= 0) return false
+      work.left -= Cost.look
       const connection = (this.random.next() >>> 0) % lines
-      if (table.isUsed(connection) && this.isToBeDropped(connection)) connections.drop(connection)
+      if (!table.isUsed(connection) || !this.isToBeDropped(connection)) continue
+      work.left -= Cost.expiry
+      connections.drop(connection)
     }
+    return true
   }
 
   private isToBeDropped(connection: number): boolean {

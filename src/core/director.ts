@@ -51,6 +51,7 @@ import { Tasks } from './tasks.js'
 import { TimerWheel } from './timer-wheel.js'
 import { Traffic } from './traffic.js'
 import { Reason, Verdict } from './verdict.js'
+import { Cost, Work, WORK_PER_CALL } from './work.js'
 import { CommonState } from './workers/common-state.js'
 import { Ownership } from './workers/ownership.js'
 
@@ -97,9 +98,6 @@ export interface CrewOptions {
   common: ArrayBufferLike
 }
 
-/** Timers seen to in one round at most, so that many that end at once do not hold up packets. */
-const EXPIRY_BUDGET = 1024
-
 const MS_PER_DAY = 86_400_000
 
 /** No connection: the packet has been dealt with. */
@@ -144,6 +142,8 @@ export class Director implements RelatedScheduler {
    */
   protected takesRequests = true
   private now: number
+  /** What a call of `advance` may still do. */
+  private readonly work = new Work()
 
   constructor(options: DirectorOptions) {
     const { pool, neighbours, random } = options
@@ -270,29 +270,44 @@ export class Director implements RelatedScheduler {
   }
 
   /**
-   * Sets the time and does what is due: connections expire, a bounded number of them at a time, rates are
-   * sampled, memory is looked at, the trash is swept, each at its moment. To be called once a batch.
+   * Sets the time and does what is due: connections expire, rates are sampled, memory is looked at, the trash is swept,
+   * each at its moment and all in the same order, however many calls it takes: a call does a bounded amount of it
+   * (WORK_PER_CALL), so that packets need not wait. To be called once a batch at least.
    *
-   * @returns true when nothing is due any more
+   * @returns true when nothing is due any more; packets may come all the same
    */
   advance(nowJiffies: number): boolean {
     const now = nowJiffies | 0
-    for (let due = this.nextTask(now); ((due - now) | 0) < 0; due = this.nextTask(now))
-      this.step(due)
-    return this.step(now)
+    this.work.left = WORK_PER_CALL
+    for (;;) {
+      const moment = this.nextTask(now)
+      const isDone = this.step(moment)
+      if (moment === now) return isDone
+      if (isDone) continue
+      this.setTime(now)
+      return false
+    }
   }
 
+  /** Does what is due at a moment, unless it is too much: what is due later waits for it. */
   private step(now: number): boolean {
+    const { work, estimator, defence } = this
+    if (work.left <= 0) return false
+    work.left -= Cost.moment
+    this.setTime(now)
+    if (!this.wheel.advance(now, work, this.connections)) return false
+    if (((now - estimator.due) | 0) >= 0)
+      if (!estimator.sample(now, this.settings.runEstimation !== 0, work)) return false
+    if (((now - defence.due) | 0) >= 0) if (!defence.tick(now, work)) return false
+    return this.configuration.advance(now, work) && this.tasks.advance(now, work)
+  }
+
+  private setTime(now: number): void {
     this.now = now
     this.connections.now = now
     this.exit.now = now
-    const isDone = this.wheel.advance(now, EXPIRY_BUDGET, this.connections)
-    const { estimator, defence } = this
-    if (((now - estimator.due) | 0) >= 0) estimator.sample(now, this.settings.runEstimation !== 0)
-    if (((now - defence.due) | 0) >= 0) defence.tick(now)
-    this.configuration.advance(now)
-    this.tasks.advance(now)
-    return isDone
+    this.configuration.now = now
+    this.tasks.now = now
   }
 
   /** When something is due next that does not belong to a connection: jiffies, `limit` at the latest. */

@@ -2,6 +2,7 @@ import { JIFFIES_PER_SECOND } from '../port/clock.js'
 import type { Counters } from './commands.js'
 import { timerFires } from './timer-wheel.js'
 import { BYTE_RATE_SCALE, C, COUNTERS, PACKET_RATE_SCALE, type CounterRegion } from './counters.js'
+import { Cost, type Work } from './work.js'
 
 /** Seconds between two samples. */
 const PERIOD_SECONDS = 2
@@ -10,38 +11,47 @@ const PERIOD_JIFFIES = PERIOD_SECONDS * JIFFIES_PER_SECOND
 /**
  * Rates per second of every slot of counters, smoothed as the kernel's estimator does it
  * (net/netfilter/ipvs/ip_vs_est.c): every 2 s, rate += (sample - rate) / 4 in fixed point, rounding down.
+ *
+ * Flat arrays, reserved for as many slots as there may be and touched as they come: nothing is copied when services
+ * become many, and a sample of them all can be taken in pieces.
  */
 export class Estimator {
-  /** What the counters were at the last sample, by slot. */
-  private readonly samples = new Map<number, Float64Array>()
-  /** Those of the slots that samples are taken of. */
-  private readonly running = new Map<number, Float64Array>()
-  /** When the next sample is due, in jiffies. */
+  /** What the counters were at the last sample, slot by slot. */
+  private readonly samples: Float64Array
+  /** By index of the slot: not 0 when samples are taken of it. */
+  private readonly running: Uint8Array
+  /** Indexes from this one on have never been in use. */
+  private end = 0
+  /** How far the sample that is being taken has come. */
+  private position = 0
+  /** When the next sample is due, in jiffies; while one is being taken, when it was. */
   due: number
 
   constructor(
     private readonly counters: CounterRegion,
     now: number,
   ) {
+    this.samples = new Float64Array(counters.capacity * COUNTERS)
+    this.running = new Uint8Array(counters.capacity)
     this.due = timerFires((now + PERIOD_JIFFIES) | 0, PERIOD_JIFFIES)
   }
 
   /** Begins with a slot, whose counters are 0, or goes on with it after `stop`. */
   start(slot: number): void {
-    let sample = this.samples.get(slot)
-    if (!sample) this.samples.set(slot, (sample = new Float64Array(COUNTERS)))
-    this.running.set(slot, sample)
+    const index = this.counters.indexOf(slot)
+    this.running[index] = 1
+    if (index >= this.end) this.end = index + 1
   }
 
   /** The slot's rates, and what was summed up of its counters, stay as they are. */
   stop(slot: number): void {
-    this.running.delete(slot)
+    this.running[this.counters.indexOf(slot)] = 0
   }
 
   /** The slot is nobody's any more. */
   release(slot: number): void {
-    this.running.delete(slot)
-    this.samples.delete(slot)
+    this.stop(slot)
+    this.sampleOf(slot).fill(0)
   }
 
   /**
@@ -51,7 +61,7 @@ export class Estimator {
    */
   zero(slot: number, isSampled: boolean): void {
     const { values } = this.counters
-    const sample = this.samples.get(slot)!
+    const sample = this.sampleOf(slot)
     values.fill(0, slot + C.rate, slot + C.rate + COUNTERS)
     if (!isSampled) sample.set(values.subarray(slot, slot + COUNTERS))
     values.set(sample, slot + C.base)
@@ -59,28 +69,43 @@ export class Estimator {
 
   /** A slot's counters, since they were last zeroed, as they were at the last sample. */
   sampled(slot: number): Counters {
-    return this.counters.counters(slot, this.samples.get(slot))
+    return this.counters.counters(slot, this.sampleOf(slot))
   }
 
   /**
    * Takes a sample of all slots; to be called when it is due.
    *
    * @param enabled false if this one is left out (run_estimation)
+   * @returns false when the work that may be done has come to its end before: the next call goes on
    */
-  sample(now: number, enabled: boolean): void {
+  sample(now: number, enabled: boolean, work: Work): boolean {
+    if (enabled) {
+      for (; this.position < this.end; this.position++) {
+        if (work.left <= 0) return false
+        work.left -= Cost.look
+        if (this.running[this.position] !== 0) this.sampleSlot(this.position)
+      }
+    }
+    this.position = 0
     this.due = timerFires((now + PERIOD_JIFFIES) | 0, PERIOD_JIFFIES)
-    if (!enabled) return
-    // Not `for … of`, which makes an array for each entry: this goes on for ever in the data-plane thread.
-    this.running.forEach(this.sampleSlot)
+    return true
   }
 
-  private readonly sampleSlot = (sample: Float64Array, slot: number): void => {
+  private sampleOf(slot: number): Float64Array {
+    const first = this.counters.indexOf(slot) * COUNTERS
+    return this.samples.subarray(first, first + COUNTERS)
+  }
+
+  private sampleSlot(index: number): void {
+    const { samples } = this
     const { values } = this.counters
+    const slot = this.counters.slotAt(index)
+    const first = index * COUNTERS
     for (let i = 0; i < COUNTERS; i++) {
       const scale = i === C.inBytes || i === C.outBytes ? BYTE_RATE_SCALE : PACKET_RATE_SCALE
       const now = values[slot + i]!
-      const current = ((now - sample[i]!) * scale) / PERIOD_SECONDS
-      sample[i] = now
+      const current = ((now - samples[first + i]!) * scale) / PERIOD_SECONDS
+      samples[first + i] = now
       const rate = values[slot + C.rate + i]!
       values[slot + C.rate + i] = rate + Math.floor((current - rate) / 4)
     }

@@ -1,5 +1,6 @@
 import { B, LINE_BYTES, LINE_WORDS, W } from './connection.js'
 import type { ConnectionTable } from './connection-table.js'
+import { Cost, type Work } from './work.js'
 
 /** Slots of a level. */
 const SLOTS = 64
@@ -133,15 +134,15 @@ export class TimerWheel {
    * Moves the wheel on and reports the connections whose timers fire at `now` or earlier, in the kernel's
    * order.
    *
-   * @param budget most connections to report in this call; what is left comes with the next one
+   * @param work what this call may do; what is left comes with the next one
    * @returns true when nothing is due any more
    */
-  advance(now: number, budget: number, handler: ExpiryHandler): boolean {
-    let left = budget
+  advance(now: number, work: Work, handler: ExpiryHandler): boolean {
     for (;;) {
       for (let list = FIRING + LEVELS - 1; list >= FIRING; list--) {
         for (let c = this.heads[list]!; c !== 0; c = this.heads[list]!) {
-          if (left-- <= 0) return false
+          if (work.left <= 0) return false
+          work.left -= Cost.expiry
           this.cancel(c)
           handler.expire(c)
         }
@@ -174,8 +175,13 @@ export class TimerWheel {
     const line = connection * LINE_WORDS
     // What is due already fires with the next jiffy that is dealt with.
     const isLate = ((expires - this.time) | 0) < 0
-    const level = isLate ? 0 : shift / LEVEL_SHIFT
-    const place = isLate ? this.time : (expires >> shift) + 1
+    let level = isLate ? 0 : shift / LEVEL_SHIFT
+    let place = isLate ? this.time : (expires >> shift) + 1
+    // Where the wheel is behind, because more timers fire than a call may see to, its slots come round too soon.
+    while (!this.isAhead(place, level) && level < LEVELS - 1) {
+      level++
+      place = (expires >> (level * LEVEL_SHIFT)) + 1
+    }
     const slot = level * SLOTS + (place & SLOT_MASK)
     const head = heads[slot]!
     words[line + W.timerNext] = head
@@ -184,6 +190,12 @@ export class TimerWheel {
     else this.occupied[slot >>> 5]! |= 1 << slot
     heads[slot] = connection
     this.bytes[connection * LINE_BYTES + B.timerLevel] = 1
+  }
+
+  /** Whether a level's slot of that number comes up next as the one that is meant, and not as one before it. */
+  private isAhead(place: number, level: number): boolean {
+    const shift = level * LEVEL_SHIFT
+    return (((place << shift) - this.time) | 0) < SLOTS << shift
   }
 
   /** Moves the slots of a jiffy, one of each level that has one there, to the lists of what fires. */

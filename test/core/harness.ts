@@ -156,7 +156,7 @@ export class Harness {
 
   advance(seconds: number): void {
     this.now += Math.round(seconds * JIFFIES_PER_SECOND)
-    this.director.advance(this.now)
+    while (!this.director.advance(this.now));
   }
 
   execute<C extends Command>(command: C): Reply<C> {

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { ConnectionTable } from '../../src/core/connection-table.js'
 import { TimerWheel, timerFires } from '../../src/core/timer-wheel.js'
+import { Cost, Work } from '../../src/core/work.js'
 import { JIFFIES_PER_SECOND } from '../../src/port/clock.js'
 import { SeededRandom } from '../../src/port/random.js'
 
@@ -35,9 +36,10 @@ class Bench {
   expire(connection: number): void {
     this.expired.push(connection)
   }
-  advance(jiffies: number, budget = 1e9): boolean {
+  /** @param expiries most that are reported */
+  advance(jiffies: number, expiries = 1e9): boolean {
     this.now = (this.now + jiffies) | 0
-    return this.wheel.advance(this.now, budget, this)
+    return this.wheel.advance(this.now, new Work(expiries * Cost.expiry), this)
   }
 }
 
@@ -126,7 +128,7 @@ t.test('the handler may remove, reschedule, and cancel others', async (t) => {
   const [a, b, c] = [bench.add(10), bench.add(10), bench.add(10)]
   const seen: number[] = []
   bench.now = 20
-  bench.wheel.advance(20, 100, {
+  bench.wheel.advance(20, new Work(1e9), {
     expire(connection) {
       seen.push(connection)
       if (seen.length === 1) {
@@ -150,6 +152,26 @@ t.test('a budget is kept, and nothing is lost by it', async (t) => {
   t.equal(bench.advance(0, 69), false)
   t.equal(bench.advance(0, 30), true)
   t.equal(new Set(bench.expired).size, 100)
+})
+
+t.test('a wheel that is behind fires nothing early', async (t) => {
+  for (const delay of [40, 62, 63, 500, 503, 504, 4000, 4031, 30_000, 32_255, 250_000])
+    for (const behind of [0, 1, 30, 100, 700, 5000, 40_000]) {
+      const bench = new Bench(20, 1000)
+      for (let i = 0; i < 10; i++) bench.add(5)
+      t.equal(bench.advance(6, 1), false)
+      t.equal(bench.advance(behind, 1), false)
+      const c = bench.add(delay)
+      const due = (bench.now + delay) | 0
+      while (!bench.advance(0, 1));
+      const early = (due - bench.now) | 0
+      bench.advance(early - 1)
+      const name = `${delay} jiffies, ${behind} behind`
+      if (bench.expired.includes(c)) t.fail(`${name}: early`)
+      const most = (Math.max(1, delay + behind) >> 3) + 16
+      bench.advance(Math.max(most, most + 1 - early))
+      t.ok(bench.expired.includes(c), name)
+    }
 })
 
 t.test('how long a thread may sleep', async (t) => {

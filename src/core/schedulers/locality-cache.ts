@@ -2,6 +2,7 @@ import { JIFFIES_PER_SECOND } from '../../port/clock.js'
 import { timerFires } from '../timer-wheel.js'
 import type { Packet } from '../packet.js'
 import type { Task, Tasks } from '../tasks.js'
+import { Cost, Work } from '../work.js'
 import { hash32, hashed } from './hash.js'
 
 const TABLE_BITS = 10
@@ -55,9 +56,13 @@ export class LocalityCache<T> implements Task {
   due: number
   private readonly buckets = new Array<CacheEntry<T> | undefined>(TABLE_SIZE).fill(undefined)
   private entries = 0
-  /** Bucket where the last check ended. */
+  /** Bucket that was looked through last. */
   private rover = 0
   private checks = 1
+  /** Of the check that is under way: buckets to look through, entries to forget, how old they have to be. */
+  private bucketsLeft = 0
+  private goal = 0
+  private keepJiffies = 0
 
   /**
    * @param expirationSeconds how long an entry is kept that is not asked for
@@ -100,31 +105,37 @@ export class LocalityCache<T> implements Task {
   /** Forgets everything, for good. */
   clear(): void {
     this.tasks.remove(this)
-    for (let bucket = 0; bucket < TABLE_SIZE; bucket++) this.sweep(bucket, -1)
+    const work = new Work(Infinity)
+    for (let bucket = 0; bucket < TABLE_SIZE; bucket++) this.sweep(bucket, -1, work)
   }
 
   /** The periodic check. Part of Task. */
-  run(nowJiffies: number): void {
+  run(nowJiffies: number, work: Work): boolean {
+    if (this.bucketsLeft === 0) this.beginCheck()
+    while (this.bucketsLeft > 0) {
+      if (work.left <= 0) return false
+      this.rover = (this.rover + 1) & TABLE_MASK
+      this.goal -= this.sweep(this.rover, this.keepJiffies, work)
+      this.bucketsLeft = this.goal > 0 ? this.bucketsLeft - 1 : 0
+    }
     this.due = timerFires((nowJiffies + CHECK_JIFFIES) | 0, CHECK_JIFFIES)
+    return true
+  }
+
+  private beginCheck(): void {
     if (this.checks % CHECKS_TO_FULL === 0) {
-      const keepJiffies = this.expirationSeconds() * JIFFIES_PER_SECOND
       // All buckets once, which ends where it began.
-      for (let bucket = 0; bucket < TABLE_SIZE; bucket++) this.sweep(bucket, keepJiffies)
+      this.bucketsLeft = TABLE_SIZE
+      this.goal = Infinity
+      this.keepJiffies = this.expirationSeconds() * JIFFIES_PER_SECOND
       this.checks = 1
     } else if (this.entries <= MAX_ENTRIES) {
       this.checks++
     } else {
-      this.sweepSome()
-    }
-  }
-
-  private sweepSome(): void {
-    const excess = this.entries - MAX_ENTRIES
-    let goal = Math.min(Math.trunc((excess * 4) / 3), MAX_ENTRIES / 2)
-    for (let i = 0; i < TABLE_SIZE; i++) {
-      this.rover = (this.rover + 1) & TABLE_MASK
-      goal -= this.sweep(this.rover, IDLE_JIFFIES)
-      if (goal <= 0) return
+      const excess = this.entries - MAX_ENTRIES
+      this.bucketsLeft = TABLE_SIZE
+      this.goal = Math.min(Math.trunc((excess * 4) / 3), MAX_ENTRIES / 2)
+      this.keepJiffies = IDLE_JIFFIES
     }
   }
 
@@ -133,10 +144,12 @@ export class LocalityCache<T> implements Task {
    *
    * @returns how many
    */
-  private sweep(bucket: number, keepJiffies: number): number {
+  private sweep(bucket: number, keepJiffies: number, work: Work): number {
     let count = 0
+    work.left -= Cost.look
     let before: CacheEntry<T> | undefined
     for (let entry = this.buckets[bucket]; entry; entry = entry.next) {
+      work.left -= Cost.look
       if (((this.tasks.now - entry.lastUseJiffies) | 0) < keepJiffies) {
         before = entry
         continue
