@@ -87,7 +87,7 @@ async function wireWhile<T>(a: AfxdpPort, b: AfxdpPort, work: Promise<T>): Promi
 
 /** Lets transmissions come to their end. */
 async function quiesce(...ports: AfxdpPort[]): Promise<void> {
-  for (let i = 0; i < 500 && ports.some((port) => port.transmitting); i++) {
+  for (let i = 0; i < 20_000 && ports.some((port) => port.transmitting); i++) {
     for (const port of ports) port.service()
     await sleep(1)
   }
@@ -104,7 +104,7 @@ const datagrams = (address: string, count: number): string =>
      socket.send(sent[back], 5300, '${address}')
    })
    socket.send(sent[0], 5300, '${address}')
-   setTimeout(() => { console.log('only ' + back + ' came back'); process.exit(1) }, 10000).unref()`
+   setTimeout(() => { console.log('only ' + back + ' came back'); process.exit(1) }, 300000).unref()`
 
 /** Echoes datagrams at port 5300 until it is killed. */
 const echoServer = `const socket = require('node:dgram').createSocket('udp4')
@@ -135,9 +135,9 @@ for (const mode of ['native', 'generic'] as const)
     await startEcho(t, 'ip', 'netns', 'exec', right)
 
     for (const bytes of [0, 1000, 1472]) {
-      const args = ['-c', '50', '-i', '0.01', '-W', '2', '-q', '-s', String(bytes), '10.9.1.2']
+      const args = ['-c', '50', '-i', '0.01', '-w', '60', '-q', '-s', String(bytes), '10.9.1.2']
       const ping = await wireWhile(a, b, at(left, 'ping', ...args))
-      t.match(ping.stdout, /50 packets transmitted, 50 received/, `ping of ${bytes} bytes`)
+      t.match(ping.stdout, / 50 received/, `ping of ${bytes} bytes`)
     }
     const udp = await wireWhile(a, b, at(left, process.execPath, '-e', datagrams('10.9.1.2', 100)))
     t.equal(udp.stdout, '100 came back\n', udp.stderr)
@@ -188,7 +188,7 @@ async function sendOne(
   pool.bytes.set(frame, start)
   batch.push(start, frame.length)
   sender.transmit(batch)
-  for (let i = 0; i < 500; i++) {
+  for (let i = 0; i < 20_000; i++) {
     for (const port of [sender, receiver]) port.service()
     receiver.receive(batch)
     for (let j = 0; j < batch.count; j++) {
@@ -233,6 +233,15 @@ t.test('bursts of 10,000 frames: every one is accounted for', async (t) => {
       }
       receiver.service()
     }
+    const arrival = async (): Promise<void> => {
+      for (let i = 0; i < 20_000; i++) {
+        sender.service()
+        collect()
+        const sent = sender.counters.txPackets - txPackets
+        if (received + kernelDrops() - droppedBefore >= sent) break
+        await setImmediate()
+      }
+    }
     for (let sent = 0; sent < BURST; sent += size) {
       for (let i = 0; i < Math.min(size, BURST - sent); i++) {
         const start = pool.take()
@@ -248,11 +257,11 @@ t.test('bursts of 10,000 frames: every one is accounted for', async (t) => {
       }
       sender.transmit(batch)
       t.equal(batch.count, 0)
-      if (size === 64) collect()
+      // A receiver that keeps up: the kernel's part of it, too, when the machine is busy.
+      if (size === 64) await arrival()
     }
     await quiesce(sender, receiver)
-    await sleep(20)
-    for (let i = 0; i < 10; i++) collect()
+    await arrival()
     const sent = sender.counters.txPackets - txPackets
     t.equal(
       sent + sender.counters.txDropped - txDropped,
@@ -789,8 +798,8 @@ t.test('what does not belong reaches the stack while the rest comes to the port'
     '5',
     '-i',
     '0.05',
-    '-W',
-    '2',
+    '-w',
+    '60',
     '-s',
     '3000',
     '10.9.1.254',
@@ -803,7 +812,7 @@ t.test('what does not belong reaches the stack while the rest comes to the port'
     socket.send('query', 53, '10.9.1.254', () => socket.close())`
   await at(left, process.execPath, '-e', query)
   const batch = new FrameBatch(8)
-  for (let i = 0; i < 200 && batch.count === 0; i++) {
+  for (let i = 0; i < 10_000 && batch.count === 0; i++) {
     port.receive(batch)
     await sleep(5)
   }
@@ -832,11 +841,11 @@ t.test('how fast frames go from port to port', async (t) => {
     batch.push(start, 60)
   }
   a.transmit(batch)
-  const HOPS = 1_000_000
+  const HOPS = 300_000
   const began = process.hrtime.bigint()
   let hops = 0
   let idle = 0
-  while (hops < HOPS && idle < 1000) {
+  while (hops < HOPS && idle < 20_000_000) {
     let moved = 0
     for (const port of [a, b]) {
       port.service()

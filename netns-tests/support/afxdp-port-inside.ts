@@ -72,7 +72,7 @@ async function carry(
   putDatagrams(pool, batch, count, to)
   from.transmit(batch)
   let came = 0
-  for (let i = 0; i < 200 && (came < count || from.transmitting); i++) {
+  for (let i = 0; i < 10_000 && (came < count || from.transmitting); i++) {
     for (const port of [from, to]) port.service()
     came += to.receive(batch)
     for (let j = 0; j < batch.count; j++) pool.give(batch.offsets[j]!)
@@ -118,9 +118,10 @@ t.test('closed under fire, the kernel writes into none of the frames any more', 
     }
     socket.on('error', () => undefined)
     volley(console.log('ready'))
-    setTimeout(() => process.exit(1), 30000)`
+    process.stdin.on('end', () => process.exit(1)).resume()`
+  // It ends when nobody holds the other end of its standard input any more.
   const fire = spawn('ip', ['netns', 'exec', `${lab}-left`, process.execPath, '-e', shooter], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   })
   t.teardown(() => fire.kill('SIGKILL'))
   await once(fire.stdout, 'data')
@@ -135,15 +136,17 @@ t.test('closed under fire, the kernel writes into none of the frames any more', 
     const port = new AfxdpPort({ interface: 'eth0', pool, ringSize: 128, fillFrames: 128 })
     const xdp = steer(t, port)
     const waiter = new Waiter(port.descriptors)
-    for (let i = 0; i < 50; i++) {
+    let came = 0
+    for (let i = 0; i < 50 || (came < 64 && i < 1000); i++) {
       waiter.wait(20)
       port.service()
-      received += port.receive(batch)
+      came += port.receive(batch)
       // Some go back out of the device, so that transmissions too are under way when it is closed.
       if (i % 2 === 0) port.transmit(batch)
       for (let j = 0; j < batch.count; j++) pool.give(batch.offsets[j]!)
       batch.count = 0
     }
+    received += came
     port.close()
     t.equal(pool.available, FRAMES)
     pool.words.fill(PAINT)
@@ -166,11 +169,12 @@ t.test('no frame costs garbage', async (t) => {
   steer(t, b)
   const received = new FrameBatch(64)
   const back = new FrameBatch(64)
-  putDatagrams(pool, back, 64, b)
-  // Everything that b receives is sent again from a: the same 64 frames, for ever.
+  putDatagrams(pool, back, 16, b)
+  // Everything that b receives is sent again from a: the same 16 frames, for ever. The kernel may hand them over
+  // late when the machine is busy.
   const carryRounds = (frames: number): number => {
     let carried = 0
-    for (let idle = 0; carried < frames && idle < 100_000; idle++) {
+    for (let idle = 0; carried < frames && idle < 20_000_000; idle++) {
       if (back.count > 0) a.transmit(back)
       a.service()
       b.service()
@@ -183,23 +187,27 @@ t.test('no frame costs garbage', async (t) => {
     return carried
   }
   carryRounds(200_000)
-  const FRAMES = 4_000_000
+  const FRAMES = 1_000_000
   globalThis.gc!()
   let collections = 0
-  const observer = new PerformanceObserver((list) => (collections += list.getEntries().length))
+  let ended = Infinity
+  const observer = new PerformanceObserver((list) => {
+    collections += list.getEntries().filter(({ startTime }) => startTime < ended).length
+  })
   observer.observe({ entryTypes: ['gc'] })
   const before = process.memoryUsage().heapUsed
-  const began = process.hrtime.bigint()
+  const began = performance.now()
   const carried = carryRounds(FRAMES)
-  const seconds = Number(process.hrtime.bigint() - began) / 1e9
+  ended = performance.now()
   const grown = process.memoryUsage().heapUsed - before
+  // They are told of later, and there may be one after the end, when V8 sees that there is nothing to do.
   await sleep(10)
   observer.disconnect()
   t.ok(carried >= FRAMES, 'no frame is lost on the way')
   t.equal(collections, 0, 'collections')
   // The compiler costs some 300 KB once; a boxed number (16 bytes) a batch would make a megabyte more.
   t.ok(grown < 800_000, `the heap has grown by ${grown} bytes`)
-  t.comment(`${Math.round(carried / seconds)} frames/s in one direction`)
+  t.comment(`${Math.round((1000 * carried) / (ended - began))} frames/s in one direction`)
 })
 
 t.test(
