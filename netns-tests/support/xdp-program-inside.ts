@@ -573,7 +573,7 @@ t.test('random and mutated frames fare as the rules say, and none aborts', async
     { mark: 3, protocol: 'udp', source: '198.51.0.0/16' },
   ]
   const program = load(t, marks)
-  const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31)
+  const seed = Number(process.env.SEED ?? 1)
   const random = randomFrom(seed)
   const pick = <T>(from: readonly T[]): T => from[random(from.length)]!
   const addresses = [VIP, ANY_PORT_VIP, SERVER, ANY_PORT_SERVER, CLIENT, '198.51.100.1', '10.0.0.1']
