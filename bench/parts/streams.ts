@@ -1,10 +1,9 @@
 /** TCP through directors: bulk streams, requests on kept connections, a connection for each request. */
-import { readBusyNs } from '../streams/busy-time.js'
 import { loads, type Load } from '../streams/loads.js'
-import { CONNECTIONS, peers, type Peer } from '../streams/peers.js'
+import { peers, type Peer } from '../streams/peers.js'
 import { StreamTestbed, type Lane } from '../streams/testbed.js'
 import type { Claim, Context, Metric, Part, Plot } from '../suite/measurement.js'
-import { prepareConnectionTracking } from '../wire/machine.js'
+import { allowCubic, prepareMachine } from '../wire/machine.js'
 
 const everybody: readonly Peer[] = Object.values(peers)
 const everyLoad: readonly Load[] = Object.values(loads)
@@ -28,7 +27,8 @@ class Measurement {
 
   constructor(private readonly context: Context) {
     context.defer(() => this.testbed.end())
-    context.defer(prepareConnectionTracking(CONNECTIONS))
+    context.defer(prepareMachine())
+    context.defer(allowCubic())
   }
 
   async open(): Promise<void> {
@@ -41,7 +41,7 @@ class Measurement {
       context.progress(`setting up ${name}`)
       try {
         const lane = await peer.open(testbed)
-        if (!context.quick) await WARM_UP.run(testbed.client, lane.virtualAddress, TRIAL_SECONDS)
+        if (!context.quick) await WARM_UP.run(testbed, lane.virtualAddress, TRIAL_SECONDS)
         this.opened.push({ peer, lane })
       } catch (error) {
         if (role !== 'peer') throw error
@@ -57,7 +57,14 @@ class Measurement {
       const [ceiling, ...others] = opened
       const first = round % others.length
       for (const one of [ceiling!, ...others.slice(first), ...others.slice(0, first)])
-        await this.trial(one, load, round)
+        try {
+          await this.trial(one, load, round)
+        } catch (error) {
+          if (one.peer.subject.role !== 'peer' || this.context.signal.aborted) throw error
+          this.context.note(
+            `${one.peer.subject.name}, ${load.name}: no result in round ${round + 1}: ${(error as Error).message}`,
+          )
+        }
     }
   }
 
@@ -66,9 +73,8 @@ class Measurement {
     const { subject } = peer
     context.progress(`round ${round + 1}: ${subject.name}, ${load.name}`)
     await context.trial(subject, { load: load.name }, round, async () => {
-      const before = readBusyNs()
-      const { rate, amount } = await load.run(testbed.client, lane.virtualAddress, TRIAL_SECONDS)
-      const costNs = (readBusyNs() - before) / amount
+      const { rate, amount, busyNs } = await load.run(testbed, lane.virtualAddress, TRIAL_SECONDS)
+      const costNs = busyNs / amount
       if (peer === peers.ceiling) without.set(load, costNs)
       const values: [Metric, number][] = [
         [load.rate, rate],
@@ -144,7 +150,8 @@ export const streams: Part = {
     'The kernel’s own TCP at both ends: iperf3 sends one stream and eight, wrk asks nginx for short answers on kept ' +
     'connections and on a new one for each request. Client and server are a network namespace each, beside them one ' +
     'director for each subject, connected by veth; uvs masquerades. Nothing is pinned: client, director and server ' +
-    'share all processors, so what a director takes is missing elsewhere. On AF_XDP the ends cut and sum their ' +
+    'share all processors, so what a director takes is missing elsewhere. All of them run before ordinary work ' +
+    '(SCHED_RR), TCP is as Linux has it by default (cubic). On AF_XDP the ends cut and sum their ' +
     'segments themselves, which a frame that passes it has to be; all others pass on what is still to be cut. CPU ' +
     'time is what all processors of the machine were busy with (/proc/stat, neither idle nor stolen), other ' +
     'programs included, divided by what arrived; the director’s share is what is above “no director” in the same round.',

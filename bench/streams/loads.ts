@@ -1,6 +1,7 @@
 /** What is sent through the directors, by iperf3 and wrk, and what they say of it. */
-import type { Namespace } from '../../src/lab/lab.js'
+import { sleep, type CommandResult } from '../../src/lab/process.js'
 import type { Metric } from '../suite/measurement.js'
+import { readBusyNs } from './busy-time.js'
 import { IPERF_PORT } from './testbed.js'
 
 export interface Outcome {
@@ -8,6 +9,16 @@ export interface Outcome {
   readonly rate: number
   /** What has been moved in all: gigabits, or requests. */
   readonly amount: number
+}
+
+export interface MeasuredOutcome extends Outcome {
+  /** CPU time of all processors meanwhile. */
+  readonly busyNs: number
+}
+
+/** Where programs run that send. */
+export interface Client {
+  ask(command: string, args: readonly string[]): Promise<CommandResult>
 }
 
 export interface Load {
@@ -20,7 +31,7 @@ export interface Load {
   readonly share: Metric
   /** Nanoseconds in the cost's unit. */
   readonly costUnitNs: number
-  run(client: Namespace, address: string, seconds: number): Promise<Outcome>
+  run(client: Client, address: string, seconds: number): Promise<MeasuredOutcome>
 }
 
 const GIGA = 1e9
@@ -34,6 +45,7 @@ interface IperfReport {
 
 /** @throws Error with what iperf3 says when it has no result */
 export function parseIperf(text: string): Outcome {
+  if (!text.startsWith('{')) throw new Error(`iperf3: ${text.trim() || 'nothing'}`)
   const report = JSON.parse(text) as IperfReport
   if (report.error !== undefined) throw new Error(`iperf3: ${report.error}`)
   const { bytes, bits_per_second: rate } = report.end.sum_received
@@ -53,6 +65,20 @@ export function parseWrk(text: string): Outcome {
   return { rate, amount: requests }
 }
 
+async function measure(
+  client: Client,
+  [command, ...args]: readonly string[],
+  parse: (text: string) => Outcome,
+): Promise<MeasuredOutcome> {
+  const before = readBusyNs()
+  const { stdout, stderr } = await client.ask(command!, args)
+  const busyNs = readBusyNs() - before
+  return { ...parse(stdout || stderr), busyNs }
+}
+
+const ATTEMPTS = 20
+const ATTEMPT_PAUSE_MS = 100
+
 function bulk(streams: number): Load {
   return {
     name: streams === 1 ? '1 stream' : `${streams} streams`,
@@ -62,12 +88,16 @@ function bulk(streams: number): Load {
     costUnitNs: 1e9,
     async run(client, address, seconds) {
       const options = ['--json', '--time', String(seconds), '--parallel', String(streams)]
-      const { stdout, stderr } = await client.try('iperf3', [
-        ...['--client', address, '--port', String(IPERF_PORT), '--connect-timeout', '2000'],
-        ...options,
-      ])
-      if (stdout === '') throw new Error(`iperf3: ${stderr.trim()}`)
-      return parseIperf(stdout)
+      const server = ['--client', address, '--port', String(IPERF_PORT)]
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await measure(client, ['iperf3', ...server, ...options], parseIperf)
+        } catch (error) {
+          // Its server takes a moment to be done with who was there before.
+          if (attempt === ATTEMPTS) throw error
+          await sleep(ATTEMPT_PAUSE_MS)
+        }
+      }
     },
   }
 }
@@ -82,12 +112,10 @@ function http(name: string, metric: string, headers: readonly string[]): Load {
     share: { name: "director's CPU time per request", unit: 'ns', better: 'lower' },
     costUnitNs: 1,
     async run(client, address, seconds) {
-      const { stdout, stderr } = await client.try('wrk', [
-        ...['--threads', '1', '--connections', String(CONNECTIONS), '--duration', `${seconds}s`],
-        ...['--timeout', '2s', ...headers.flatMap((header) => ['--header', header])],
-        `http://${address}/`,
-      ])
-      return parseWrk(stdout || stderr)
+      const size = ['--threads', '1', '--connections', String(CONNECTIONS)]
+      const time = ['--duration', `${seconds}s`, '--timeout', '2s']
+      const options = headers.flatMap((header) => ['--header', header])
+      return measure(client, ['wrk', ...size, ...time, ...options, `http://${address}/`], parseWrk)
     },
   }
 }

@@ -13,7 +13,7 @@ export interface Peer {
 }
 
 /** More than a part opens while they are remembered. */
-export const CONNECTIONS = 1024 * 1024
+const CONNECTIONS = 1024 * 1024
 
 const program = (file: string): string => fileURLToPath(new URL(file, import.meta.url))
 

@@ -17,30 +17,39 @@ export const PRIORITY = ['--rr', '1'] as const
  * that the other directors have. Returns what puts everything back; that also happens when the process exits.
  */
 export function prepareMachine(): () => void {
-  const undo: (() => void)[] = [prepareConnectionTracking(CONNECTIONS)]
-  const putBack = (): void => {
-    for (const step of undo.splice(0)) step()
-  }
-  process.once('exit', putBack)
+  const undo: (() => void)[] = []
+  for (const file of CONNECTION_SETTINGS.filter((name) => existsSync(name)))
+    undo.push(change(file, String(CONNECTIONS)))
   for (const pid of softirqThreads()) {
     undo.push(() => execFileSync('chrt', ['--other', '--pid', '0', pid]))
     execFileSync('chrt', [...PRIORITY.slice(0, 1), '--pid', ...PRIORITY.slice(1), pid])
   }
-  return putBack
+  return atExit(undo)
 }
 
-/** Room for so many connections in the kernel's tracking; the function that it returns takes it back, as the exit does. */
-export function prepareConnectionTracking(connections: number): () => void {
-  const undo: (() => void)[] = []
+/** Which ways of controlling congestion network namespaces may choose. */
+const ALLOWED_CONTROLS = '/proc/sys/net/ipv4/tcp_allowed_congestion_control'
+
+/** Lets network namespaces choose cubic, too. Returns what puts it back; that also happens when the process exits. */
+export function allowCubic(): () => void {
+  const allowed = readFileSync(ALLOWED_CONTROLS, 'utf8').trim().split(' ')
+  if (allowed.includes('cubic')) return () => undefined
+  return atExit([change(ALLOWED_CONTROLS, [...allowed, 'cubic'].join(' '))])
+}
+
+/** Writes a setting; the function that it returns writes what was there. */
+function change(file: string, value: string): () => void {
+  const before = readFileSync(file, 'utf8').trim()
+  writeFileSync(file, value)
+  return () => writeFileSync(file, before)
+}
+
+/** Takes the steps when it is called, or when the process exits, once. */
+function atExit(steps: (() => void)[]): () => void {
   const putBack = (): void => {
-    for (const step of undo.splice(0)) step()
+    for (const step of steps.splice(0)) step()
   }
   process.once('exit', putBack)
-  for (const file of CONNECTION_SETTINGS.filter((name) => existsSync(name))) {
-    const before = readFileSync(file, 'utf8').trim()
-    undo.push(() => writeFileSync(file, before))
-    writeFileSync(file, String(connections))
-  }
   return putBack
 }
 

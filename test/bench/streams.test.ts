@@ -13,6 +13,9 @@ void t.test('iperf3: what arrived, not what was sent', (t) => {
     () => parseIperf(JSON.stringify({ start: {}, end: {}, error: 'unable to connect to server' })),
     { message: 'iperf3: unable to connect to server' },
   )
+  t.throws(() => parseIperf('iperf3: parameter error\n'), {
+    message: 'iperf3: iperf3: parameter error',
+  })
   t.end()
 })
 
