@@ -9,6 +9,7 @@ import { RouteTable, type RouteUpdate } from '../src/core/route-table.js'
 import { LoadPort } from '../src/drivers/memory.js'
 import type { Clock } from '../src/port/clock.js'
 import { ConnectionTable } from '../src/core/connection-table.js'
+import { mapShared } from '../src/kernel/memory.js'
 import { Verdict } from '../src/core/verdict.js'
 import { ETHERNET_HEADROOM, FrameBatch, FramePool } from '../src/port/frame-pool.js'
 import { LinkLayer } from '../src/port/packet-port.js'
@@ -165,8 +166,6 @@ export interface LoadOptions {
   clock: Clock
   /** Beside them, every so many-th request is the SYN of a new client, whose connection ends by its timer; 0 for none. */
   newConnectionEvery?: number
-  /** Memory of so many bytes for the connection table; as the director takes it when absent. */
-  memory?: (bytes: number) => SharedArrayBuffer
   /** Beside them room for so many connections that come and go; PASSING_CONNECTIONS when absent. */
   passingConnections?: number
 }
@@ -176,11 +175,7 @@ const PASSING_CONNECTIONS = 1 << 16
 
 /** Two ports, a director with one service and four real servers, and as many established connections as asked for. */
 export class Load {
-  readonly pool = new FramePool(
-    new SharedArrayBuffer(FRAME_SIZE * (FRAMES + 64)),
-    FRAME_SIZE,
-    FRAMES,
-  )
+  readonly pool = new FramePool(mapShared(FRAME_SIZE * (FRAMES + 64)), FRAME_SIZE, FRAMES)
   readonly director: Director
   /** Received on port 0 are requests, on port 1 replies (masquerading only). */
   readonly ports: readonly [LoadPort, LoadPort]
@@ -215,7 +210,7 @@ export class Load {
       table: {
         maxConnections,
         seed: 12345,
-        ...(options.memory && { region: options.memory(ConnectionTable.bytesFor(maxConnections)) }),
+        region: mapShared(ConnectionTable.bytesFor(maxConnections)),
       },
       ports: [
         { name: 'memory:clients', interface: 'clients' },

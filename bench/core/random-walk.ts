@@ -1,5 +1,5 @@
 import { LINE_BYTES } from '../../src/core/connection.js'
-import { preferHugePages } from '../../src/kernel/memory.js'
+import { mapShared } from '../../src/kernel/memory.js'
 import { SeededRandom } from '../../src/port/random.js'
 
 /**
@@ -21,7 +21,7 @@ export class RandomWalk {
       order[i] = order[j]!
       order[j] = swapped
     }
-    this.lines = new Int32Array(preferHugePages(new SharedArrayBuffer(count * LINE_BYTES)))
+    this.lines = new Int32Array(mapShared(count * LINE_BYTES), 0, count * wordsPerLine)
     for (let i = 0; i < count; i++) this.lines[i * wordsPerLine] = order[i]! * wordsPerLine
   }
 

@@ -1,7 +1,7 @@
 /** The director by itself: what it does with a packet, with a connection, and how long it makes the others wait. */
 import { ConnectionTable } from '../../src/core/connection-table.js'
 import { LINE_BYTES } from '../../src/core/connection.js'
-import { preferHugePages } from '../../src/kernel/memory.js'
+import { mapShared } from '../../src/kernel/memory.js'
 import { ManualClock } from '../../src/port/clock.js'
 import { MapDirector } from '../core/map-director.js'
 import { RandomWalk } from '../core/random-walk.js'
@@ -38,8 +38,6 @@ const FRAME_WORDS = 16
 const PASSING = 200_000
 const JIFFIES_UNTIL_EXPIRED = 200 * 100
 
-const shared = (bytes: number): SharedArrayBuffer => preferHugePages(new SharedArrayBuffer(bytes))
-
 /** Nanoseconds of processor time that `body` takes: what other programs take meanwhile does not count. */
 function processorTime(body: () => void): number {
   const before = process.cpuUsage()
@@ -72,7 +70,6 @@ async function measurePackets(context: Context, connections: number, share: numb
         family,
         connections,
         clock: new ManualClock(),
-        memory: shared,
       }),
   )
   const requests = loads[0]!
@@ -120,7 +117,6 @@ function beginning(clock: ManualClock): Load {
     clock,
     newConnectionEvery: 1,
     passingConnections: PASSING + 4096,
-    memory: shared,
   })
   load.requestsOnly = true
   return load
@@ -160,7 +156,7 @@ async function measureMemory(context: Context): Promise<void> {
   for (const round of context.rounds({ least: 2, most: 3, share: 0.02 })) {
     await context.trial(UVS, { connections: count }, round, () => {
       const options = { maxConnections: count, seed: 1 }
-      const region = new SharedArrayBuffer(ConnectionTable.bytesFor(count))
+      const region = mapShared(ConnectionTable.bytesFor(count))
       const before = process.memoryUsage.rss()
       const table = new ConnectionTable(region, options)
       for (let i = 0; i < count; i++) table.create(6, i, 1024, 1, 80, i & 3, 8080, 0)

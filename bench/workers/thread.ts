@@ -1,12 +1,14 @@
 // One worker of a trial: a whole data plane on memory ports, alone or one of a crew, whose packets it makes itself.
 import { readFileSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
+import { ConnectionTable } from '../../src/core/connection-table.js'
 import { DataPlane } from '../../src/core/data-plane.js'
 import { Director } from '../../src/core/director.js'
 import { RouteTable } from '../../src/core/route-table.js'
 import { Handover } from '../../src/core/workers/handover.js'
 import { LoadPort, type PacketSource } from '../../src/drivers/memory.js'
 import { MonotonicClock } from '../../src/drivers/monotonic-clock.js'
+import { mapShared } from '../../src/kernel/memory.js'
 import { FramePool } from '../../src/port/frame-pool.js'
 import { LinkLayer } from '../../src/port/packet-port.js'
 import { SeededRandom } from '../../src/port/random.js'
@@ -122,14 +124,16 @@ const pool = new FramePool(task.frames, FRAME_SIZE, task.framesEach * workers, {
 const clock = new MonotonicClock()
 const neighbours = new RouteTable()
 neighbours.apply(routes())
+const maxConnections = task.traffic === 'new' ? NEW_CONNECTIONS : connections
 const crew = { self, workers, clientPrefixLength: 32, common: task.common }
 const director = new Director({
   pool,
   neighbours,
   random: new SeededRandom(1),
   table: {
-    maxConnections: task.traffic === 'new' ? NEW_CONNECTIONS : connections,
+    maxConnections,
     seed: 12345,
+    region: mapShared(ConnectionTable.bytesFor(maxConnections)),
   },
   now: clock.nowJiffies(),
   ...(isCrew && { crew }),

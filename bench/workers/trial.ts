@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { CommonState } from '../../src/core/workers/common-state.js'
 import { FRAMES_PER_RING, Handover } from '../../src/core/workers/handover.js'
+import { mapShared } from '../../src/kernel/memory.js'
 import type { ThreadResult, ThreadTask, Traffic } from './thread.js'
 
 const FRAME_SIZE = 2048
@@ -34,7 +35,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialResult> {
   const task: Omit<ThreadTask, 'self'> = {
     ...options,
     framesEach,
-    frames: new SharedArrayBuffer(FRAME_SIZE * framesEach * workers),
+    frames: mapShared(FRAME_SIZE * framesEach * workers),
     rings: new SharedArrayBuffer(Handover.bytesFor(workers)),
     common: new SharedArrayBuffer(CommonState.bytesFor(64)),
     gate: new SharedArrayBuffer(16),

@@ -29,7 +29,7 @@ export const enum W {
   flags = 5,
   /** Index of the destination in the director's destination slots, -1 when there is none. */
   destination = 6,
-  /** B.state, B.timerLevel and B.destinationFamily. */
+  /** B.state, B.timer and B.destinationFamily. */
   stateWord = 7,
   /** Deadline in jiffies; the timer fires behind it (timer-wheel.ts). */
   expires = 8,
@@ -73,8 +73,8 @@ export const enum B {
   family = 19,
   /** State of the protocol's state machine. */
   state = 28,
-  /** Timer wheel's own: 1 while the line is linked in it, else 0. */
-  timerLevel = 29,
+  /** Timer wheel's own, see Timer in timer-wheel.ts; 0 while the line is not linked in it. */
+  timer = 29,
   /** Of the destination's address: 4 or 6. Where it is not the connection's own, the connection is tunneled. */
   destinationFamily = 30,
 }

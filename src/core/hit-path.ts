@@ -1,7 +1,5 @@
 import type { FramePool } from '../port/frame-pool.js'
 import { HopState, type Neighbours } from '../port/neighbours.js'
-import { delta16, delta32, fold, sum32, update, updateUdp } from '../wire/checksum.js'
-import { isMartianSource, ttlTakenFromChecksum } from '../wire/ipv4.js'
 import { ConnectionFlag, W } from './connection.js'
 import type { ConnectionTable } from './connection-table.js'
 import type { Connections } from './connections.js'
@@ -13,9 +11,11 @@ import { forwardThroughTunnel } from './forwarding/tunnel.js'
 import { NO_MARK, type Packet } from './packet.js'
 import type { Protocols } from './protocols/index.js'
 import { Direction } from './protocols/protocol.js'
+import type { TcpProtocol } from './protocols/tcp.js'
+import type { UdpProtocol } from './protocols/udp.js'
 import type { ServiceRegistry } from './service.js'
 import type { Settings } from './settings.js'
-import type { TimerWheel } from './timer-wheel.js'
+import { Timer, type TimerWheel } from './timer-wheel.js'
 import { Verdict } from './verdict.js'
 
 /** Packets that are looked up together at most. */
@@ -60,7 +60,13 @@ const enum Ip {
 const enum Line {
   /** Words in a connection's line, as a shift. */
   shift = 4,
+  /** Of a connection's number. */
+  mask = 0x1ffffff,
 }
+
+const HOP_MASK = 0xffff
+/** Of a place among the counters. */
+const COUNTERS_MASK = 0x3ffffff
 
 const SYN = 0x02
 
@@ -121,7 +127,8 @@ export class HitPath {
   private readonly destinations: readonly (Destination | undefined)[]
   private readonly services: ServiceRegistry
   private readonly settings: Settings
-  private readonly protocols: Protocols
+  private readonly tcp: TcpProtocol
+  private readonly udp: UdpProtocol
   private readonly neighbours: Neighbours
   private readonly exit: Exit
   private readonly packet: Packet
@@ -137,7 +144,8 @@ export class HitPath {
     this.destinations = parts.slots.all
     this.services = parts.services
     this.settings = parts.settings
-    this.protocols = parts.protocols
+    this.tcp = parts.protocols.tcp
+    this.udp = parts.protocols.udp
     this.neighbours = parts.neighbours
     this.exit = parts.exit
     this.packet = parts.packet
@@ -188,12 +196,17 @@ export class HitPath {
   /**
    * Processes a packet, if it can go the short way.
    *
+   * Requests are done here from the first word to the last, and replies in a function of their own, without a call
+   * that V8 would have to inline: whether it does depends on how often it has come by when it compiles, and the first
+   * packets of a director are SYNs, which go the long way. Indices are masked or shifted to what they can be, so that
+   * the compiler knows that adding to them does not overflow.
+   *
    * @param candidate of `lookAhead`: a connection, the negative of one for what may be a reply; 0 for none
    * @returns the verdict, or THE_LONG_WAY; then nothing has been changed
    */
   process(network: number, available: number, inPort: number, candidate: number): number {
-    const { words } = this
-    const at = network >> 2
+    const { words, lines } = this
+    const at = network >>> 2
     const first = words[at + At.first]!
     const totalBytes = ((first >>> 8) & 0xff00) | (first >>> 24)
     if (available < Ip.withUdp || (first & 0xff) !== Ip.version || totalBytes > available)
@@ -206,25 +219,144 @@ export class HitPath {
     const isTcp = protocol === Ip.tcp
     if ((!isTcp && protocol !== Ip.udp) || totalBytes < (isTcp ? Ip.withTcp : Ip.withUdp))
       return THE_LONG_WAY
-    const sum = sum32(first) + sum32(fragment) + sum32(ttlWord) + sum32(sourceBe)
+    const low = (first & 0xffff) + (fragment & 0xffff) + (ttlWord & 0xffff)
+    const high = (first >>> 16) + (fragment >>> 16) + (ttlWord >>> 16)
+    const addresses =
+      (sourceBe & 0xffff) + (sourceBe >>> 16) + (destinationBe & 0xffff) + (destinationBe >>> 16)
+    const sum = low + high + addresses
+    // Folded it is 0xffff: it is not 0, and each carry out of the lower half is a 1 to add.
     if (
       (fragment & Ip.fragmentMask) !== 0 ||
-      fold(sum + sum32(destinationBe)) !== 0xffff ||
+      (sum & 0xffff) + (sum >>> 16) !== 0xffff ||
       (ttlWord & 0xff) <= 1 ||
-      isMartianSource(sourceBe) ||
+      (sourceBe & 0xf0) === 0xe0 ||
+      (sourceBe & 0xff) === 0x7f ||
+      sourceBe === 0 ||
+      sourceBe === -1 ||
       !this.services.hasIpv4
     )
       return THE_LONG_WAY
     const ports = words[at + At.ports]!
     const connection =
       candidate !== 0 ? candidate : this.find(protocol, sourceBe, destinationBe, ports)
-    if (connection > 0) {
-      if (this.settings.natIcmpSend !== 0) return THE_LONG_WAY
-      return this.request(at, totalBytes, inPort, protocol, ports, connection)
+    if (connection <= 0)
+      return connection === 0 ? THE_LONG_WAY : this.reply(at, totalBytes, -connection)
+
+    // A packet from a client.
+    const line = (connection & Line.mask) << Line.shift
+    const flags = lines[line + W.flags]!
+    const slot = lines[line + W.destination]!
+    const protocolWord = lines[line + W.protocolWord]!
+    if (
+      lines[line + W.clientBe] !== sourceBe ||
+      lines[line + W.virtualBe] !== destinationBe ||
+      lines[line + W.ports] !== ports ||
+      protocolWord >>> 16 !== (protocol | Ip.family) ||
+      (flags & REQUEST_FLAGS) !== ConnectionFlag.hashed ||
+      (ports & 0xffff) === 0 ||
+      slot < 0 ||
+      this.settings.natIcmpSend !== 0
+    )
+      return THE_LONG_WAY
+    const destination = this.destinations[slot]
+    if (destination === undefined || destination.available !== true) return THE_LONG_WAY
+
+    const forwarding = flags & ConnectionFlag.forwardingMask
+    const { exit } = this
+    const hop = destination.hop & HOP_MASK
+    if (forwarding !== ConnectionFlag.tunnel) {
+      const { neighbours } = this
+      const state = neighbours.state[hop]!
+      if (
+        destination.hopGeneration !== neighbours.generation ||
+        destination.pathMtu !== undefined ||
+        (destination.pathMtuGeneration !== exit.pathMtus.generation &&
+          forwarding !== ConnectionFlag.directRoute) ||
+        (state !== HopState.ready && state !== HopState.unresolved) ||
+        (totalBytes > neighbours.mtu[hop]! &&
+          exit.pool.wireBytes(network, totalBytes) > neighbours.mtu[hop]!)
+      )
+        return THE_LONG_WAY
     }
-    return connection === 0
-      ? THE_LONG_WAY
-      : this.reply(at, totalBytes, protocol, ports, -connection)
+
+    const stateWord = lines[line + W.stateWord]!
+    let timeout: number
+    if (isTcp) {
+      const { tcp } = this
+      const event = words[at + At.tcpFlags]! >>> 8
+      const state = stateWord & 0xff
+      const direction =
+        (flags & ConnectionFlag.noOutput) !== 0 ? Direction.inputOnly : Direction.input
+      const next = tcp.next[(direction << 9) | ((event & 0x1f) << 4) | state]
+      if ((event & SYN) !== 0 || next !== state) return THE_LONG_WAY
+      timeout = tcp.timeouts[state]!
+    } else {
+      const hasChecksum = words[at + At.udpChecksum]! >>> 16 !== 0
+      if (!hasChecksum && forwarding === ConnectionFlag.masquerade) return THE_LONG_WAY
+      timeout = this.udp.timeouts[0]!
+    }
+
+    // From here on nothing stands against it. The timer, as TimerWheel.set does it where the slot stays the same.
+    const expires = (this.connections.now + timeout) | 0
+    const oldExpires = lines[line + W.expires]!
+    if (oldExpires !== expires || lines[line + W.timeout] !== timeout) {
+      const isSameSlot =
+        (stateWord & Timer.hasShift) !== 0 &&
+        lines[line + W.timeout] === timeout &&
+        (oldExpires ^ expires) >> (stateWord >>> Timer.shift) === 0
+      if (isSameSlot) lines[line + W.expires] = expires
+      else this.wheel.set(connection, expires, timeout)
+    }
+    // The counters, as Traffic has them.
+    const { values } = this
+    const own = destination.counters & COUNTERS_MASK
+    const service = destination.service.counters & COUNTERS_MASK
+    const total = this.total & COUNTERS_MASK
+    values[own + C.inPackets]!++
+    values[own + C.inBytes]! += totalBytes
+    values[service + C.inPackets]!++
+    values[service + C.inBytes]! += totalBytes
+    values[total + C.inPackets]!++
+    values[total + C.inBytes]! += totalBytes
+    lines[line + W.inPackets] = (lines[line + W.inPackets]! + 1) | 0
+
+    exit.mtu = 0
+    exit.written = 0
+    exit.isAnswer = false
+    if (forwarding === ConnectionFlag.tunnel)
+      return this.tunnel(at, totalBytes, inPort, protocol, ports, destination)
+    // One off the TTL, in the header's checksum, too.
+    let checksum = (ttlWord >>> 16) + 1
+    checksum = (checksum + (checksum >= 0xffff ? 1 : 0)) & 0xffff
+    if (forwarding === ConnectionFlag.masquerade) {
+      const addressBe = lines[line + W.destinationBe]!
+      const portBe = protocolWord & 0xffff
+      words[at + At.destination] = addressBe
+      words[at + At.ports] = (ports & 0xffff) | (portBe << 16)
+      // What the changes of address and port contribute to both checksums, see wire/checksum.ts.
+      const delta =
+        (~destinationBe & 0xffff) +
+        (~destinationBe >>> 16) +
+        (addressBe & 0xffff) +
+        (addressBe >>> 16)
+      let sum = (checksum ^ 0xffff) + delta
+      sum = (sum & 0xffff) + (sum >>> 16)
+      checksum = ((sum & 0xffff) + (sum >>> 16)) ^ 0xffff
+      const place = isTcp ? at + At.tcpChecksum : at + At.udpChecksum
+      const word = words[place]!
+      const shift = isTcp ? 0 : 16
+      sum = (((word >>> shift) & 0xffff) ^ 0xffff) + delta + ((ports >>> 16) ^ 0xffff) + portBe
+      sum = (sum & 0xffff) + (sum >>> 16)
+      sum = ((sum & 0xffff) + (sum >>> 16)) ^ 0xffff
+      // In UDP 0 says that there is no checksum.
+      if (sum === 0 && !isTcp) sum = 0xffff
+      words[place] = (word & ~(0xffff << shift)) | (sum << shift)
+    }
+    words[at + At.ttl] = ((ttlWord & 0xffff) - 1) | (checksum << 16)
+    exit.offset = network
+    exit.length = totalBytes
+    exit.hop = hop
+    return (exit.verdict = Verdict.forward)
   }
 
   private find(protocol: number, sourceBe: number, destinationBe: number, ports: number): number {
@@ -234,190 +366,105 @@ export class HitPath {
       : table.findRequest(protocol, sourceBe, destinationBe, ports)
   }
 
-  /** A packet from a client; what comes before its transport header has been checked. */
-  private request(
-    at: number,
-    totalBytes: number,
-    inPort: number,
-    protocol: number,
-    ports: number,
-    connection: number,
-  ): number {
-    const { words, lines, neighbours, exit } = this
-    const line = connection << Line.shift
-    const flags = lines[line + W.flags]!
-    const slot = lines[line + W.destination]!
-    if (
-      lines[line + W.clientBe] !== words[at + At.source] ||
-      lines[line + W.virtualBe] !== words[at + At.destination] ||
-      lines[line + W.ports] !== ports ||
-      lines[line + W.protocolWord]! >>> 16 !== (protocol | Ip.family) ||
-      (flags & REQUEST_FLAGS) !== ConnectionFlag.hashed ||
-      (ports & 0xffff) === 0 ||
-      slot < 0
-    )
-      return THE_LONG_WAY
-    const destination = this.destinations[slot]
-    if (destination === undefined || !destination.available) return THE_LONG_WAY
-
-    const forwarding = flags & ConnectionFlag.forwardingMask
-    const { hop } = destination
-    const state = neighbours.state[hop]!
-    const isTunnel = forwarding === ConnectionFlag.tunnel
-    if (
-      !isTunnel &&
-      (destination.hopGeneration !== neighbours.generation ||
-        destination.pathMtu !== undefined ||
-        (destination.pathMtuGeneration !== exit.pathMtus.generation &&
-          forwarding !== ConnectionFlag.directRoute) ||
-        (state !== HopState.ready && state !== HopState.unresolved) ||
-        (totalBytes > neighbours.mtu[hop]! &&
-          exit.pool.wireBytes(at << 2, totalBytes) > neighbours.mtu[hop]!))
-    )
-      return THE_LONG_WAY
-
-    let timeout: number
-    if (protocol === Ip.tcp) {
-      const { tcp } = this.protocols
-      const event = (words[at + At.tcpFlags]! >>> 8) & 0xff
-      const state = lines[line + W.stateWord]! & 0xff
-      const isOneSided = (flags & ConnectionFlag.noOutput) !== 0
-      const direction = isOneSided ? Direction.inputOnly : Direction.input
-      if ((event & SYN) !== 0 || tcp.transition(state, event, direction) !== state)
-        return THE_LONG_WAY
-      timeout = tcp.timeouts[state]!
-    } else {
-      const hasChecksum = words[at + At.udpChecksum]! >>> 16 !== 0
-      if (!hasChecksum && forwarding === ConnectionFlag.masquerade) return THE_LONG_WAY
-      timeout = this.protocols.udp.timeouts[0]!
-    }
-
-    // From here on nothing stands against it.
-    this.wheel.prolong(connection, line, (this.connections.now + timeout) | 0, timeout)
-    this.count(destination, C.inPackets, C.inBytes, totalBytes)
-    lines[line + W.inPackets]!++
-    exit.begin()
-    if (isTunnel) return this.tunnel(at, totalBytes, inPort, protocol, ports, destination)
-    const network = at << 2
-    if (forwarding === ConnectionFlag.masquerade) {
-      const oldBe = words[at + At.destination]!
-      const addressBe = lines[line + W.destinationBe]!
-      const portBe = lines[line + W.protocolWord]! & 0xffff
-      const addressDelta = delta32(oldBe, addressBe)
-      words[at + At.destination] = addressBe
-      words[at + At.ports] = (ports & 0xffff) | (portBe << 16)
-      const portDelta = delta16(ports >>> 16, portBe)
-      this.rewriteChecksums(at, protocol, addressDelta, addressDelta + portDelta)
-    } else {
-      this.takeTtl(at)
-    }
-    return exit.forward(network, totalBytes, hop)
-  }
-
   /** A packet from a masqueraded real server; what comes before its transport header has been checked. */
-  private reply(
-    at: number,
-    totalBytes: number,
-    protocol: number,
-    ports: number,
-    connection: number,
-  ): number {
+  private reply(at: number, totalBytes: number, connection: number): number {
     const { words, lines, neighbours, exit } = this
-    const line = connection << Line.shift
+    const place = at & (-1 >>> 2)
+    const ttlWord = words[place + At.ttl]!
+    const sourceBe = words[place + At.source]!
+    const ports = words[place + At.ports]!
+    const isTcp = ((ttlWord >>> 8) & 0xff) === Ip.tcp
+    const line = (connection & Line.mask) << Line.shift
     const flags = lines[line + W.flags]!
     const slot = lines[line + W.destination]!
     const clientHop = lines[line + W.clientHop]!
+    const virtualPorts = lines[line + W.ports]!
     if (
-      lines[line + W.destinationBe] !== words[at + At.source] ||
-      lines[line + W.clientBe] !== words[at + At.destination] ||
-      (lines[line + W.ports]! & 0xffff) !== ports >>> 16 ||
-      lines[line + W.protocolWord] !== ((ports & 0xffff) | ((protocol | Ip.family) << 16)) ||
+      lines[line + W.destinationBe] !== sourceBe ||
+      lines[line + W.clientBe] !== words[place + At.destination] ||
+      (virtualPorts & 0xffff) !== ports >>> 16 ||
+      lines[line + W.protocolWord] !==
+        ((ports & 0xffff) | ((((ttlWord >>> 8) & 0xff) | Ip.family) << 16)) ||
       (flags & REPLY_FLAGS) !== ConnectionFlag.hashed ||
       clientHop >>> 16 !== neighbours.generation ||
       slot < 0
     )
       return THE_LONG_WAY
-    const hop = clientHop & 0xffff
-    const state = neighbours.state[hop]
+    const hop = clientHop & HOP_MASK
+    const hopState = neighbours.state[hop]
     if (
-      (state !== HopState.ready && state !== HopState.unresolved) ||
+      (hopState !== HopState.ready && hopState !== HopState.unresolved) ||
       (totalBytes > neighbours.mtu[hop]! &&
         exit.pool.wireBytes(at << 2, totalBytes) > neighbours.mtu[hop]!)
     )
       return THE_LONG_WAY
     const destination = this.destinations[slot]
-    if (destination === undefined || !destination.available) return THE_LONG_WAY
+    if (destination === undefined || destination.available !== true) return THE_LONG_WAY
 
+    const stateWord = lines[line + W.stateWord]!
     let timeout: number
-    if (protocol === Ip.tcp) {
-      const { tcp } = this.protocols
-      const event = (words[at + At.tcpFlags]! >>> 8) & 0xff
-      const state = lines[line + W.stateWord]! & 0xff
-      if (tcp.transition(state, event, Direction.output) !== state) return THE_LONG_WAY
+    if (isTcp) {
+      const { tcp } = this
+      const event = words[place + At.tcpFlags]! >>> 8
+      const state = stateWord & 0xff
+      const next = tcp.next[(Direction.output << 9) | ((event & 0x1f) << 4) | state]
+      if (next !== state) return THE_LONG_WAY
       timeout = tcp.timeouts[state]!
     } else {
-      const hasChecksum = words[at + At.udpChecksum]! >>> 16 !== 0
+      const hasChecksum = words[place + At.udpChecksum]! >>> 16 !== 0
       if (!hasChecksum || lines[line + W.control] !== 0) return THE_LONG_WAY
-      timeout = this.protocols.udp.timeouts[0]!
+      timeout = this.udp.timeouts[0]!
     }
 
-    // From here on nothing stands against it.
-    this.wheel.prolong(connection, line, (this.connections.now + timeout) | 0, timeout)
-    this.count(destination, C.outPackets, C.outBytes, totalBytes)
-    exit.begin()
+    // From here on nothing stands against it: timer, counters and checksums as in `process`.
+    const expires = (this.connections.now + timeout) | 0
+    const oldExpires = lines[line + W.expires]!
+    if (oldExpires !== expires || lines[line + W.timeout] !== timeout) {
+      const isSameSlot =
+        (stateWord & Timer.hasShift) !== 0 &&
+        lines[line + W.timeout] === timeout &&
+        (oldExpires ^ expires) >> (stateWord >>> Timer.shift) === 0
+      if (isSameSlot) lines[line + W.expires] = expires
+      else this.wheel.set(connection, expires, timeout)
+    }
+    const { values } = this
+    const own = destination.counters & COUNTERS_MASK
+    const service = destination.service.counters & COUNTERS_MASK
+    const total = this.total & COUNTERS_MASK
+    values[own + C.outPackets]!++
+    values[own + C.outBytes]! += totalBytes
+    values[service + C.outPackets]!++
+    values[service + C.outBytes]! += totalBytes
+    values[total + C.outPackets]!++
+    values[total + C.outBytes]! += totalBytes
+
     const addressBe = lines[line + W.virtualBe]!
-    const portBe = lines[line + W.ports]! >>> 16
-    const addressDelta = delta32(words[at + At.source]!, addressBe)
-    words[at + At.source] = addressBe
-    words[at + At.ports] = (ports & ~0xffff) | portBe
-    const portDelta = delta16(ports & 0xffff, portBe)
-    this.rewriteChecksums(at, protocol, addressDelta, addressDelta + portDelta)
-    return exit.forward(at << 2, totalBytes, hop)
-  }
-
-  /** As Traffic counts it. */
-  private count(
-    destination: Destination,
-    packetsPlace: number,
-    bytesPlace: number,
-    bytes: number,
-  ): void {
-    const { values, total } = this
-    const own = destination.counters
-    const service = destination.service.counters
-    values[own + packetsPlace]!++
-    values[own + bytesPlace]! += bytes
-    values[service + packetsPlace]!++
-    values[service + bytesPlace]! += bytes
-    values[total + packetsPlace]!++
-    values[total + bytesPlace]! += bytes
-  }
-
-  /** One off the TTL, in the header's checksum, too. */
-  private takeTtl(at: number): void {
-    const { words } = this
-    const word = words[at + At.ttl]!
-    words[at + At.ttl] = ((word & 0xffff) - 1) | (ttlTakenFromChecksum(word >>> 16) << 16)
-  }
-
-  /** One off the TTL, and what changes of addresses and ports contribute to both checksums. */
-  private rewriteChecksums(
-    at: number,
-    protocol: number,
-    headerDelta: number,
-    transportDelta: number,
-  ): void {
-    const { words } = this
-    const word = words[at + At.ttl]!
-    const checksum = update(ttlTakenFromChecksum(word >>> 16), headerDelta)
-    words[at + At.ttl] = ((word & 0xffff) - 1) | (checksum << 16)
-    if (protocol === Ip.tcp) {
-      const word = words[at + At.tcpChecksum]!
-      words[at + At.tcpChecksum] = (word & ~0xffff) | update(word & 0xffff, transportDelta)
-    } else {
-      const word = words[at + At.udpChecksum]!
-      words[at + At.udpChecksum] = (word & 0xffff) | (updateUdp(word >>> 16, transportDelta) << 16)
-    }
+    const portBe = virtualPorts >>> 16
+    words[place + At.source] = addressBe
+    words[place + At.ports] = (ports & ~0xffff) | portBe
+    const delta =
+      (~sourceBe & 0xffff) + (~sourceBe >>> 16) + (addressBe & 0xffff) + (addressBe >>> 16)
+    let checksum = (ttlWord >>> 16) + 1
+    checksum = (checksum + (checksum >= 0xffff ? 1 : 0)) & 0xffff
+    let sum = (checksum ^ 0xffff) + delta
+    sum = (sum & 0xffff) + (sum >>> 16)
+    checksum = ((sum & 0xffff) + (sum >>> 16)) ^ 0xffff
+    words[place + At.ttl] = ((ttlWord & 0xffff) - 1) | (checksum << 16)
+    const checksumAt = isTcp ? place + At.tcpChecksum : place + At.udpChecksum
+    const word = words[checksumAt]!
+    const shift = isTcp ? 0 : 16
+    sum = (((word >>> shift) & 0xffff) ^ 0xffff) + delta + ((ports & 0xffff) ^ 0xffff) + portBe
+    sum = (sum & 0xffff) + (sum >>> 16)
+    sum = ((sum & 0xffff) + (sum >>> 16)) ^ 0xffff
+    if (sum === 0 && !isTcp) sum = 0xffff
+    words[checksumAt] = (word & ~(0xffff << shift)) | (sum << shift)
+    exit.mtu = 0
+    exit.written = 0
+    exit.isAnswer = false
+    exit.offset = at << 2
+    exit.length = totalBytes
+    exit.hop = hop
+    return (exit.verdict = Verdict.forward)
   }
 
   /** The last of the way through a tunnel is the director's own. */

@@ -17,6 +17,17 @@ const MAX_DELAY = CUTOFF_DELAY - (1 << (LEVEL_SHIFT * (LEVELS - 1)))
 /** Heads of the lists of what fires now, a level each, behind those of the slots. */
 const FIRING = SLOTS * LEVELS
 
+/** What a connection's line says of its timer, in B.timer, which is the second byte of W.stateWord. */
+export const enum Timer {
+  /** It runs. */
+  isLinked = 0x40,
+  /** It runs, and the lowest five bits are how many bits of the deadline its slot leaves out. */
+  withShift = 0xc0,
+  /** The bit that tells the two apart, and the first of the shift, in W.stateWord. */
+  hasShift = 0x8000,
+  shift = 8,
+}
+
 /** What the wheel tells of: the connection's timer fires. */
 export interface ExpiryHandler {
   /** The connection's timer runs no more. It may be removed, or its timer set again. */
@@ -91,7 +102,7 @@ export class TimerWheel {
     const line = connection * LINE_WORDS
     const oldExpires = words[line + W.expires]!
     const oldDelay = words[line + W.timeout]!
-    const isLinked = this.bytes[connection * LINE_BYTES + B.timerLevel] !== 0
+    const isLinked = this.bytes[connection * LINE_BYTES + B.timer] !== 0
     if (isLinked && expires === oldExpires && delay === oldDelay) return
     words[line + W.expires] = expires
     words[line + W.timeout] = delay
@@ -104,18 +115,14 @@ export class TimerWheel {
       this.cancel(connection)
     }
     this.link(connection, reached(expires, delay), shift)
-  }
-
-  /** The same for a connection whose timer runs, most times to the same deadline as before. @param line its first word */
-  prolong(connection: number, line: number, expires: number, delay: number): void {
-    const { words } = this
-    if (words[line + W.expires] !== expires || words[line + W.timeout] !== delay)
-      this.set(connection, expires, delay)
+    // Beyond the wheel's reach the deadline is not the one that counts.
+    this.bytes[connection * LINE_BYTES + B.timer] =
+      delay < CUTOFF_DELAY ? Timer.withShift | shift : Timer.isLinked
   }
 
   /** Takes a connection out of the wheel; no harm if it is not in it. */
   cancel(connection: number): void {
-    if (this.bytes[connection * LINE_BYTES + B.timerLevel] === 0) return
+    if (this.bytes[connection * LINE_BYTES + B.timer] === 0) return
     const { words } = this
     const line = connection * LINE_WORDS
     const next = words[line + W.timerNext]!
@@ -127,7 +134,7 @@ export class TimerWheel {
       this.heads[slot] = next
       if (next === 0 && slot < FIRING) this.occupied[slot >>> 5]! &= ~(1 << slot)
     }
-    this.bytes[connection * LINE_BYTES + B.timerLevel] = 0
+    this.bytes[connection * LINE_BYTES + B.timer] = 0
   }
 
   /**
@@ -189,7 +196,6 @@ export class TimerWheel {
     if (head !== 0) words[head * LINE_WORDS + W.timerPrevious] = connection
     else this.occupied[slot >>> 5]! |= 1 << slot
     heads[slot] = connection
-    this.bytes[connection * LINE_BYTES + B.timerLevel] = 1
   }
 
   /** Whether a level's slot of that number comes up next as the one that is meant, and not as one before it. */

@@ -6,8 +6,8 @@ import { CommonState } from '../core/workers/common-state.js'
 import { FRAMES_PER_RING, Handover } from '../core/workers/handover.js'
 import { mergeReplies } from '../core/workers/merge.js'
 import { framesForPorts } from '../drivers/afxdp.js'
-import { mapSharedFrames, WakeUp } from '../drivers/waiter.js'
-import { preferHugePages } from '../kernel/memory.js'
+import { WakeUp } from '../drivers/waiter.js'
+import { mapShared } from '../kernel/memory.js'
 import { SCRATCH_BYTES } from '../port/frame-pool.js'
 import type { PortCounters } from '../port/packet-port.js'
 import type { PortSet } from './port-set.js'
@@ -68,9 +68,7 @@ export class Crew {
     const crew = new Crew(threads, connections, maxConnections, wakeUps, options.failed)
     try {
       for (const [self, plans] of ports.plans.entries()) {
-        connections.push(
-          preferHugePages(new SharedArrayBuffer(ConnectionTable.bytesFor(maxConnections))),
-        )
+        connections.push(mapShared(ConnectionTable.bytesFor(maxConnections)))
         threads.push(
           await DataPlaneThread.start(
             {
@@ -186,7 +184,7 @@ function planOf(
     clientPrefixLength,
     common: new SharedArrayBuffer(CommonState.bytesFor(COUNTER_SLOTS)),
     rings: new SharedArrayBuffer(Handover.bytesFor(workers)),
-    frames: mapSharedFrames(workers * (frameCount * frameSize + SCRATCH_BYTES)),
+    frames: mapShared(workers * (frameCount * frameSize + SCRATCH_BYTES)),
     wakeUps: wakeUps.map(({ descriptor }) => descriptor),
     ending: new SharedArrayBuffer(4 * workers),
   }

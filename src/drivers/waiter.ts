@@ -6,28 +6,6 @@ export function mapFrames(bytes: number): ArrayBuffer {
   return preferHugePages(native().mapMemory(bytes))
 }
 
-const WASM_PAGE_BYTES = 65536
-
-/**
- * The same for several threads: memory that they can be given, which only WebAssembly's is that begins at a page.
- *
- * @returns at least so many bytes
- */
-export function mapSharedFrames(bytes: number): SharedArrayBuffer {
-  const pages = Math.ceil(bytes / WASM_PAGE_BYTES)
-  const memory = new webAssembly.Memory({ initial: pages, maximum: pages, shared: true })
-  return preferHugePages(memory.buffer)
-}
-
-/** What is needed of it, as TypeScript knows it only with the library of browsers. */
-const { WebAssembly: webAssembly } = globalThis as unknown as {
-  WebAssembly: {
-    Memory: new (size: { initial: number; maximum: number; shared: true }) => {
-      buffer: SharedArrayBuffer
-    }
-  }
-}
-
 /** Makes an eventfd readable, and so ends the sleep of who waits for it. Allocates nothing. */
 export function signal(descriptor: number): void {
   native().signalEvent(descriptor)

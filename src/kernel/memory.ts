@@ -25,3 +25,27 @@ export function preferHugePages<T extends ArrayBufferLike>(memory: T): T {
   native().preferHugePages(new Uint8Array(memory))
   return memory
 }
+
+const WASM_PAGE_BYTES = 65536
+
+/**
+ * Memory for several threads, zeroed, in large pages where there are any. It begins at a page, which only
+ * WebAssembly's does of what threads can be given: an ordinary SharedArrayBuffer begins 16 bytes behind one, and what
+ * is laid out by cache lines there lies across two.
+ *
+ * @returns at least so many bytes
+ */
+export function mapShared(bytes: number): SharedArrayBuffer {
+  const pages = Math.ceil(bytes / WASM_PAGE_BYTES)
+  const memory = new webAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+  return preferHugePages(memory.buffer)
+}
+
+/** What is needed of it, as TypeScript knows it only with the library of browsers. */
+const { WebAssembly: webAssembly } = globalThis as unknown as {
+  WebAssembly: {
+    Memory: new (size: { initial: number; maximum: number; shared: true }) => {
+      buffer: SharedArrayBuffer
+    }
+  }
+}

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { availableMemoryPages } from '../../src/kernel/memory.js'
+import { availableMemoryPages, mapShared } from '../../src/kernel/memory.js'
 
 t.test('free memory and buffers, in pages', (t) => {
   const text =
@@ -9,5 +9,18 @@ t.test('free memory and buffers, in pages', (t) => {
     1026,
   )
   t.ok(availableMemoryPages() > 0, 'of this machine')
+  t.end()
+})
+
+t.test('memory that threads can be given', (t) => {
+  const bytes = 65536 + 1
+  const memory = mapShared(bytes)
+  t.ok(memory instanceof SharedArrayBuffer)
+  t.ok(memory.byteLength >= bytes)
+  t.ok(
+    new Uint8Array(memory).every((byte) => byte === 0),
+    'it is zeroed',
+  )
+  t.equal(structuredClone(memory).byteLength, memory.byteLength)
   t.end()
 })

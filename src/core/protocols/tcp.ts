@@ -134,7 +134,8 @@ active[TcpState.synAck] = 1
 export class TcpProtocol implements ProtocolStates {
   readonly name = 'TCP'
   readonly timeouts = seconds(2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120)
-  private next = ordinaryByFlags
+  /** The table in use, see `transition`. */
+  next: Uint8Array = ordinaryByFlags
 
   /** Selects the table of the secure_tcp defence. */
   setSecure(on: boolean): void {
