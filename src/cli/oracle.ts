@@ -1,10 +1,11 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Oracle, type OracleKernel } from '../scenario/oracle/oracle.js'
 import { readScenario } from '../scenario/parse.js'
 import type { Scenario } from '../scenario/scenario.js'
 import { formatTrace } from '../scenario/trace.js'
+import { makeWritableFolder } from './folder.js'
 
 const SUFFIX = '.scn'
 
@@ -64,7 +65,7 @@ export async function main(args: string[]): Promise<number> {
 
   // All are read before anything is started.
   const scenarios = positionals.map(readScenario)
-  if (directory !== undefined) mkdirSync(directory, { recursive: true })
+  if (directory !== undefined) makeWritableFolder('--trace-dir', directory)
   const oracle = await Oracle.start(kernel ? { kernel: kernel satisfies OracleKernel } : {})
   try {
     process.stderr.write(`uvs oracle: asking ${oracle.description}\n`)

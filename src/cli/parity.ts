@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Difference } from '../scenario/compare.js'
@@ -11,6 +11,7 @@ import { parseScenario } from '../scenario/parse.js'
 import { randomScenario } from '../scenario/random.js'
 import { profileNamed, profiles } from '../scenario/random-profiles.js'
 import { formatTrace } from '../scenario/trace.js'
+import { makeWritableFolder } from './folder.js'
 
 const help = `Runs scenarios through uvs and through a real kernel, and shows the first difference.
 
@@ -118,6 +119,7 @@ export async function main(args: string[]): Promise<number> {
       : randomJobs(Number(random), seed === undefined ? randomInt(1e9) : Number(seed), profile)
   // All are read before anything is started.
   for (const { name, text } of jobs) eventsOf(parseScenario(text, name))
+  if (random !== undefined) makeWritableFolder('--out', values.out)
   const kernels = await Kernels.start(
     Number(guests),
     kernel ? { kernel: kernel satisfies OracleKernel } : guests === '1' ? {} : { kernel: 'guest' },
@@ -208,7 +210,6 @@ async function report(
     difference = (await differenceOf(kernels, parseScenario(text, name))) ?? found
     const comment = commentOn(job, difference)
     text = comment + text
-    mkdirSync(out, { recursive: true })
     name = join(out, name)
     writeFileSync(name, text)
     // As the lines are numbered in the file.

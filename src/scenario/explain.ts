@@ -8,6 +8,7 @@ import { describeRecord } from './account.js'
 import type { Difference } from './compare.js'
 import { decodePacket, summary } from './decode.js'
 import { eventsOf } from './events.js'
+import { gatheredWith, type Gathered } from './fragments.js'
 import { addressBytes } from './packets.js'
 import { replayEvents, type ReplayOptions } from './replay.js'
 import type { Event, PacketDirective, Scenario } from './scenario.js'
@@ -141,7 +142,21 @@ async function why(
   const trace = await replayEvents(upTo, name, { onEvent })
   whole?.(trace)
   if (!before || !after) throw new Error(`${name}: line ${event.line} was not reached`)
-  return ['why uvs did it', ...tell(event, before, after)]
+  let gathered = gatheredWith(events, event)
+  // The director may see it otherwise, as when fragments overlap: then it has done nothing yet.
+  if (gathered?.whole && !hasActed(trace, before, after))
+    gathered = { ...gathered, whole: undefined }
+  return ['why uvs did it', ...tell(event, before, after, gathered)]
+}
+
+/** Whether the last packet of a trace led to anything. */
+function hasActed(trace: Trace, before: Moment, after: Moment): boolean {
+  // Behind its own record there is that of the end.
+  const record = trace.at(-2)
+  const isSeen = record !== undefined && 'out' in record
+  return (
+    (isSeen && (record.out.length > 0 || record.declined)) || !lossLines(before, after).next().done
+  )
 }
 
 function look(director: Director, atMs: number): Moment {
@@ -173,8 +188,25 @@ function endsOf(fields: ReadonlyMap<string, string>, prefix: string): Ends {
   }
 }
 
-function* tell(event: Event & PacketDirective, before: Moment, after: Moment): Generator<string> {
-  const fields = new Map(decodePacket(event.packet))
+function* tell(
+  event: Event & PacketDirective,
+  before: Moment,
+  after: Moment,
+  gathered: Gathered | undefined,
+): Generator<string> {
+  if (gathered) {
+    const { lines, whole } = gathered
+    const others = lines.length > 1 ? `, with those of ${linesText(lines.slice(0, -1))}` : ''
+    yield `  it is a fragment${others}`
+    yield whole
+      ? `  it completes the packet ${summary(whole)}, of which the rest tells`
+      : '  its packet is not whole with it'
+    if (!whole) {
+      yield* lossLines(before, after)
+      return
+    }
+  }
+  const fields = new Map(decodePacket(gathered?.whole ?? event.packet))
   const packet = endsOf(fields, '')
   // An error is about the connection of what it quotes, or of what is within that.
   const prefix = ['quoted inner ', 'quoted '].find((each) => fields.has(`${each}source`)) ?? ''
@@ -211,9 +243,19 @@ function* tell(event: Event & PacketDirective, before: Moment, after: Moment): G
     yield now
       ? `  ${ends(old)} went from ${old.state} to ${now.state}`
       : `  ${ends(old)} ended, it was ${old.state}`
+  yield* lossLines(before, after)
+  yield* settingLines(before.settings, consulted(packet, fields, prefix, hits, service))
+}
+
+function* lossLines(before: Moment, after: Moment): Generator<string> {
   for (const [reason, count] of Object.entries(after.reasons))
     if (count > (before.reasons[reason] ?? 0)) yield `  it was not forwarded: ${reason}`
-  yield* settingLines(before.settings, consulted(packet, fields, prefix, hits, service))
+}
+
+/** `line 5`, `lines 5, 6 and 8`. */
+function linesText(lines: readonly number[]): string {
+  const last = lines.at(-1)
+  return lines.length === 1 ? `line ${last}` : `lines ${lines.slice(0, -1).join(', ')} and ${last}`
 }
 
 function isRequest(connection: ConnectionStatus, ends: Ends): boolean {

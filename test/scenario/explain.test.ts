@@ -110,3 +110,66 @@ t.test('a difference is shown with what each did', async (t) => {
     '\nit began as time passed to 0 s, before line 8: tcp ',
   )
 })
+
+t.test('a fragment, and the one that completes its packet, which is then told of', async (t) => {
+  // A datagram of 24 bytes with its header, in three pieces, the last before the second; and one alone.
+  const piece = (place: number, payload: string): string => {
+    const header = `4500001c0001${place.toString(16).padStart(4, '0')}40110000`
+    return `raw ${withHeaderChecksum(`${header}0a0109010a010064`)}${payload}`
+  }
+  const MORE = 0x2000
+  const story = `ipvsadm -A -u 10.1.0.100:53 -s rr
+ipvsadm -a -u 10.1.0.100:53 -r 10.2.0.3:53 -m
+${piece(MORE, '0400003500180000')}
+${piece(2, '1112131415161718')}
+${piece(1 | MORE, '0102030405060708')}
+${piece(1 | MORE, '0102030405060708')}
+`
+  const fragments = parseScenario(story, 'fragments.scn')
+  const first = await explainLine(fragments, 3)
+  t.match(first, '\n  it is a fragment\n  its packet is not whole with it\n')
+  t.notMatch(first, 'connection', 'and no more is known')
+  t.match(
+    await explainLine(fragments, 4),
+    '\n  it is a fragment, with those of line 3\n  its packet is not whole with it\n',
+  )
+  const said = await explainLine(fragments, 5)
+  t.match(said, '\n  it is a fragment, with those of lines 3 and 4\n')
+  t.match(
+    said,
+    /\n {2}it completes the packet UDP 10\.1\.9\.1:1024 > 10\.1\.0\.100:53, TTL 64, 16 bytes/,
+  )
+  t.match(said, 'service udp 10.1.0.100:53: rr\n')
+  t.match(said, 'rr chose 10.2.0.3\n')
+  t.match(said, 'it made the connection UDP 10.1.9.1:1024 > 10.1.0.100:53 > 10.2.0.3:53')
+  t.match(await explainLine(fragments, 6), '\n  it is a fragment\n', 'of another packet')
+})
+
+t.test('fragments of IPv6', async (t) => {
+  const piece = (place: string, payload: string): string =>
+    `raw 6000000000102c40${'fd010000000000000000000000000002'}${'fd030000000000000000000000000001'}1100${place}00000007${payload}`
+  const fragments = parseScenario(
+    `ipvsadm -A -u [fd03::1]:53 -s rr
+ipvsadm -a -u [fd03::1]:53 -r [fd02::3]:53 -m
+${piece('0001', '0400003500100000')}
+${piece('0008', '0102030405060708')}
+`,
+    'fragments.scn',
+  )
+  t.match(await explainLine(fragments, 3), '\n  its packet is not whole with it\n')
+  const said = await explainLine(fragments, 4)
+  t.match(
+    said,
+    /\n {2}it completes the packet UDP \[fd01::2\]:1024 > \[fd03::1\]:53, TTL 64, 8 bytes/,
+  )
+})
+
+/** An IPv4 header of 20 bytes whose checksum is right, from one where it is 0. */
+function withHeaderChecksum(hex: string): string {
+  const bytes = Buffer.from(hex, 'hex')
+  let sum = 0
+  for (let i = 0; i < bytes.length; i += 2) sum += bytes.readUInt16BE(i)
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
+  bytes.writeUInt16BE(~sum & 0xffff, 10)
+  return bytes.toString('hex')
+}

@@ -39,6 +39,6 @@ for (const end of ['stop', 'SIGTERM', 'SIGINT', 'SIGKILL'] as const)
     const directory = await own(end)
     t.match(directory, /uvs-owned-test-/)
     // Nobody is left to tell when the caretaker is through.
-    for (let i = 0; i < 300 && existsSync(directory); i++) await sleep(20)
+    for (let i = 0; i < 3000 && existsSync(directory); i++) await sleep(20)
     t.notOk(existsSync(directory))
   })
