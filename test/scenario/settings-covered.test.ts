@@ -39,7 +39,8 @@ for (const { name, defaults } of settingTable) {
     const writing = scenarios.filter((scenario) => writes(scenario, key))
     t.not(writing.length, 0, 'is written')
     let mattering = 0
-    for (const scenario of writing) if (await matters(scenario, key, defaults.join(' '))) mattering++
+    for (const scenario of writing)
+      if (await matters(scenario, key, defaults.join(' '))) mattering++
     if (WITHOUT_EFFECT_IN_THE_KERNEL.includes(name)) t.equal(mattering, 0, 'and changes nothing')
     else t.not(mattering, 0, `and changes the outcome of one of ${writing.length}`)
   })
