@@ -31,7 +31,7 @@ export function serverAddress(family: 4 | 6, i: number): string {
 class BenchDirector extends Director {
   /** The only service. */
   get service(): Service {
-    return this.services.inListingOrder()[0]!
+    return this.services.first()!
   }
 }
 

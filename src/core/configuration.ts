@@ -36,7 +36,8 @@ import type { Defence } from './defence.js'
 import type { Estimator } from './estimator.js'
 import { timerFires } from './timer-wheel.js'
 import type { MarkRules } from './marks.js'
-import { Cost, type Work } from './work.js'
+import { joinParts } from './parts.js'
+import { Cost, Work } from './work.js'
 import { CommonScheduler } from './workers/common-scheduler.js'
 import type { CommonState } from './workers/common-state.js'
 import { CLIENT_PREFIX_IPV6 } from './workers/ownership.js'
@@ -121,44 +122,57 @@ export class Configuration {
   }
 
   execute<C extends Command>(command: C): Reply<C> {
-    return this.dispatch(command) as Reply<C>
+    const { value } = this.carryOut(command, new Work(Infinity)).next()
+    return joinParts(command.op, [value as Reply<C>])
   }
 
-  private dispatch(command: Command): Replies[keyof Replies] | null {
+  /**
+   * Carries out one command. What grows with the number of services and destinations is done, and answered, in parts:
+   * each when `work.left` is above 0 again. No other command may come between.
+   */
+  *carryOut(command: Command, work: Work): Generator<Part, Part> {
+    switch (command.op) {
+      case 'delete-service':
+        return yield* this.deleteService(this.service(command.service), work)
+      case 'flush':
+        for (let service = this.services.first(); service; service = this.services.first())
+          yield* this.deleteService(service, work)
+        return null
+      case 'zero':
+        return yield* this.zero(command.service, work)
+      case 'list-services':
+        return yield* this.listServices(command, work)
+      case 'get-steering':
+        return yield* this.steering(work)
+      case 'list-engine-templates':
+        return yield* this.connections.engineTemplates.list(work)
+      default:
+        return this.dispatch(command)
+    }
+  }
+
+  private dispatch(command: Exclude<Command, { op: InParts }>): Part {
     switch (command.op) {
       case 'add-service':
         return this.addService(command.service, command.options)
       case 'edit-service':
         return this.editService(command.service, command.options)
-      case 'delete-service':
-        return this.deleteService(this.service(command.service))
-      case 'flush':
-        for (const service of this.services.inListingOrder()) this.deleteService(service)
-        return null
       case 'add-destination':
         return this.addDestination(command.service, command.destination, command.options)
       case 'edit-destination':
         return this.editDestination(command.service, command.destination, command.options)
       case 'delete-destination':
         return this.deleteDestination(command.service, command.destination)
-      case 'zero':
-        return this.zero(command.service)
       case 'set-timeouts':
         this.protocols.setTimeouts(command.timeouts)
         return null
       case 'get-timeouts':
         return this.protocols.getTimeouts()
-      case 'list-services':
-        return this.listServices(command)
       case 'set-marks':
         this.setMarks(command.rules)
         return null
       case 'list-marks':
         return [...this.marks.list]
-      case 'get-steering':
-        return this.steering()
-      case 'list-engine-templates':
-        return this.connections.engineTemplates.list()
       case 'get-settings':
         return this.getSettings(command.names)
       case 'set-setting':
@@ -313,10 +327,16 @@ export class Configuration {
     )
   }
 
-  private deleteService(service: Service): null {
+  private *deleteService(service: Service, work: Work): Generator<null, null> {
     this.services.remove(service)
     service.scheduler.done?.()
-    for (const destination of service.destinations.splice(0)) this.discard(destination)
+    for (const destination of service.destinations.splice(0)) {
+      if (work.left <= 0) yield null
+      work.left -= Cost.forget
+      this.discard(destination)
+    }
+    work.left -= Cost.forget
+    if (work.left <= 0) yield null
     this.estimator.release(service.counters)
     this.counters.release(service.counters)
     return null
@@ -464,12 +484,14 @@ export class Configuration {
 
   // -- counters
 
-  private zero(key: ServiceKey | undefined): null {
+  private *zero(key: ServiceKey | undefined, work: Work): Generator<null, null> {
     const services = key ? [this.service(key)] : this.services.inListingOrder()
-    for (const service of services) {
-      for (const destination of service.destinations) this.zeroSlot(destination.counters)
-      this.zeroSlot(service.counters)
-    }
+    for (const service of services)
+      for (const { counters } of [...service.destinations, service]) {
+        if (work.left <= 0) yield null
+        work.left -= Cost.forget
+        this.zeroSlot(counters)
+      }
     if (!key) this.zeroSlot(this.counters.total)
     return null
   }
@@ -514,28 +536,45 @@ export class Configuration {
 
   // -- listings
 
-  private listServices(command: {
-    service?: ServiceKey
-    from?: number
-    limit?: number
-  }): Replies['list-services'] {
-    const all = command.service ? [this.service(command.service)] : this.services.inListingOrder()
-    const from = command.from ?? 0
-    const page = all.slice(from, command.limit === undefined ? undefined : from + command.limit)
-    return {
-      services: page.map((service) => this.serviceStatus(service)),
-      total: all.length,
-      tableSize: this.table.maxConnections,
+  private *listServices(
+    command: Extract<Command, { op: 'list-services' }>,
+    work: Work,
+  ): Generator<Replies['list-services'], Replies['list-services']> {
+    const { service: only, from = 0, limit = Infinity } = command
+    const services = only ? [this.service(only)].slice(from) : this.services.inListingOrder(from)
+    const total = only ? 1 : this.services.size
+    const tableSize = this.table.maxConnections
+    let listed: ServiceStatus[] = []
+    let count = 0
+    for (const service of services) {
+      if (count++ >= limit) break
+      let status = this.serviceStatus(service)
+      listed.push(status)
+      work.left -= Cost.describe
+      for (const destination of service.destinations) {
+        if (work.left <= 0) {
+          yield { services: listed, total, tableSize }
+          status = { ...status, destinations: [] }
+          listed = [status]
+        }
+        work.left -= Cost.describe
+        status.destinations.push(this.destinationStatus(destination))
+      }
+      if (work.left > 0) continue
+      yield { services: listed, total, tableSize }
+      listed = []
     }
+    return { services: listed, total, tableSize }
   }
 
+  /** Without its destinations yet. */
   private serviceStatus(service: Service): ServiceStatus {
     return {
       service: service.key,
       options: service.options,
       counters: this.countersOf(service.counters),
       rates: this.counters.rates(service.counters),
-      destinations: service.destinations.map((destination) => this.destinationStatus(destination)),
+      destinations: [],
     }
   }
 
@@ -559,32 +598,46 @@ export class Configuration {
   }
 
   /** What the drivers have to bring here. */
-  private steering(): Steering {
-    const services = this.services.inListingOrder()
-    const virtual: Steering['virtual'] = []
-    for (const { key, mark } of services)
-      if (mark === 0 && 'address' in key)
-        virtual.push({ protocol: key.protocol, address: key.address, port: key.port })
-    const replies = new Map<string, Steering['replies'][number]>()
+  private *steering(work: Work): Generator<Steering, Steering> {
+    let part: Steering = { virtual: [], replies: [], marks: [] }
+    for (const { key } of this.services.inListingOrder()) {
+      if ('fwmark' in key) continue
+      if (work.left <= 0) {
+        yield part
+        part = { virtual: [], replies: [], marks: [] }
+      }
+      work.left -= Cost.name
+      part.virtual.push({ protocol: key.protocol, address: key.address, port: key.port })
+    }
     for (const destination of this.slots.all) {
+      if (work.left <= 0) {
+        yield part
+        part = { virtual: [], replies: [], marks: [] }
+      }
+      work.left -= Cost.look
       if (!destination) continue
       this.crew?.common.refresh(destination)
       const isMasquerading = destination.available && destination.forwarding === 'masquerade'
       if (!isMasquerading && destination.masqueradedConnections === 0) continue
+      work.left -= Cost.name
       const address = formatAddress(destination.address)
       const port = replyPort(destination)
       for (const protocol of replyProtocols(destination.service))
-        replies.set(`${protocol} ${address} ${port}`, { protocol, address, port })
+        part.replies.push({ protocol, address, port })
     }
-    return {
-      virtual,
-      replies: [...replies.values()],
-      marks: this.marks.list.filter(({ mark }) =>
-        families.some((family) => this.services.getByMark(family, mark) !== undefined),
-      ),
-    }
+    part.marks = this.marks.list.filter(({ mark }) =>
+      families.some((family) => this.services.getByMark(family, mark) !== undefined),
+    )
+    return part
   }
 }
+
+/** Commands that are carried out in parts. */
+type InParts =
+  'delete-service' | 'flush' | 'zero' | 'list-services' | 'get-steering' | 'list-engine-templates'
+
+/** A reply, or a part of it. */
+type Part = Replies[keyof Replies] | null
 
 function earlier(a: number, b: number): number {
   return ((a - b) | 0) < 0 ? a : b

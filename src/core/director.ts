@@ -335,6 +335,24 @@ export class Director implements RelatedScheduler {
   }
 
   /**
+   * The same in parts, each of which takes a bounded time: `execute` for what packets do not have to wait for. No other
+   * command may come between. What it yields and returns are parts of the reply, for `joinParts`; null where the command
+   * has no reply, or has none yet.
+   *
+   * @throws IpvsError with the first part, when the kernel would refuse it; then nothing has changed
+   */
+  *carryOut<C extends Command>(command: C): Generator<Reply<C> | null, Reply<C>> {
+    const work = new Work()
+    const parts = this.configuration.carryOut(command, work)
+    for (;;) {
+      work.left = WORK_PER_CALL
+      const { value, done } = parts.next()
+      if (done) return value as Reply<C>
+      yield value as Reply<C> | null
+    }
+  }
+
+  /**
    * The worker that a packet belongs to, see Ownership; to be asked only of a director that is one of a crew.
    *
    * @param network,available,inPort as of `process`

@@ -1,4 +1,5 @@
 import type { EngineTemplate } from './commands.js'
+import { Cost, type Work } from './work.js'
 
 /** The kernel has this one; it is the only one. */
 const SIP = 'sip'
@@ -42,11 +43,17 @@ export class EngineTemplates {
     this.byConnection.delete(template)
   }
 
-  list(): EngineTemplate[] {
-    return Array.from(this.byConnection, ([connection, { data }]) => ({
-      connection,
-      engine: SIP,
-      data,
-    }))
+  /** All of them, in parts. */
+  *list(work: Work): Generator<EngineTemplate[], EngineTemplate[]> {
+    let part: EngineTemplate[] = []
+    for (const [connection, { data }] of this.byConnection) {
+      if (work.left <= 0) {
+        yield part
+        part = []
+      }
+      work.left -= Cost.name
+      part.push({ connection, engine: SIP, data })
+    }
+    return part
   }
 }

@@ -67,10 +67,10 @@ export class ServiceRegistry {
   /** IPv6 services by the fold of their address, then by port and protocol: those of equal folds are a list. */
   private readonly byAddressIpv6 = new Map<number, Map<number, Service[]>>()
   private readonly byMark = { 4: new Map<number, Service>(), 6: new Map<number, Service>() }
-  /** Those by address, the oldest first. */
-  private readonly addressed = new Set<Service>()
-  /** Those by mark, the oldest first. */
-  private readonly marked = new Set<Service>()
+  /** In the order of listings: the kernel's buckets of services by address, and those by mark, the newest first in each. */
+  private readonly buckets: Service[][] = Array.from({ length: 2 * BUCKETS }, () => [])
+  /** How many there are. */
+  size = 0
   /** The virtual addresses of services by address, for what is asked of each packet. */
   readonly virtualAddresses = new AddressSet()
   private ipv6Services = 0
@@ -84,9 +84,7 @@ export class ServiceRegistry {
 
   /** How many there are of a family, 4 or 6. */
   countOf(family: number): number {
-    return family === 6
-      ? this.ipv6Services
-      : this.addressed.size + this.marked.size - this.ipv6Services
+    return family === 6 ? this.ipv6Services : this.size - this.ipv6Services
   }
 
   /** True if a service by address has this one: an IPv4 address, or the four words of one of IPv6. */
@@ -153,7 +151,6 @@ export class ServiceRegistry {
     const { family, protocol, addressBe, portBe } = service
     if (service.mark !== 0) {
       this.byMark[family].set(service.mark, service)
-      this.marked.add(service)
     } else {
       const key = portKey(protocol, portBe)
       if (family === 4) {
@@ -167,8 +164,8 @@ export class ServiceRegistry {
       }
       const [a, b, c, d] = service.address.words
       this.virtualAddresses.add(a!, b!, c!, d!)
-      this.addressed.add(service)
     }
+    this.buckets[bucketOf(service)]!.unshift(service)
     this.count(service, 1)
   }
 
@@ -176,7 +173,6 @@ export class ServiceRegistry {
     const { family, protocol, addressBe, portBe } = service
     if (service.mark !== 0) {
       this.byMark[family].delete(service.mark)
-      this.marked.delete(service)
     } else {
       const key = portKey(protocol, portBe)
       if (family === 4) {
@@ -192,21 +188,35 @@ export class ServiceRegistry {
       }
       const [a, b, c, d] = service.address.words
       this.virtualAddresses.remove(a!, b!, c!, d!)
-      this.addressed.delete(service)
     }
+    const bucket = this.buckets[bucketOf(service)]!
+    bucket.splice(bucket.indexOf(service), 1)
     this.count(service, -1)
   }
 
   /**
    * All services in the order in which the kernel lists them: bucket by bucket, the newest first in each,
    * services by address before those by mark. (The kernel also mixes the address of its own data
-   * structures into the bucket, which differs from boot to boot; that part is left out.)
+   * structures into the bucket, which differs from boot to boot; that part is left out.) None may come or go
+   * meanwhile.
+   *
+   * @param from how many are left out at the start
    */
-  inListingOrder(): Service[] {
-    return [...inBuckets(this.addressed, addressBucket), ...inBuckets(this.marked, markBucket)]
+  *inListingOrder(from = 0): Generator<Service, void> {
+    let skipped = from
+    for (const bucket of this.buckets) {
+      for (; skipped < bucket.length; skipped++) yield bucket[skipped]!
+      skipped -= bucket.length
+    }
+  }
+
+  /** The first of them, undefined when there is none. */
+  first(): Service | undefined {
+    return this.inListingOrder().next().value ?? undefined
   }
 
   private count(service: Service, by: number): void {
+    this.size += by
     if (service.family === 6) {
       this.ipv6Services += by
       this.hadIpv6 = true
@@ -242,10 +252,8 @@ function markBucket(service: Service): number {
   return service.mark & (BUCKETS - 1)
 }
 
-function inBuckets(services: Iterable<Service>, bucketOf: (service: Service) => number): Service[] {
-  const buckets: Service[][] = Array.from({ length: BUCKETS }, () => [])
-  for (const service of services) buckets[bucketOf(service)]!.unshift(service)
-  return buckets.flat()
+function bucketOf(service: Service): number {
+  return service.mark !== 0 ? BUCKETS + markBucket(service) : addressBucket(service)
 }
 
 function swap16(value: number): number {

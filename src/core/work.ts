@@ -16,7 +16,11 @@ export const enum Cost {
   /** Something that is looked at: a line of the connection table, counters, a destination in the trash, a task. */
   look = 1,
   /** A destination that is forgotten, removed, or whose counters begin again. */
-  forget = 10,
+  forget = 25,
+  /** A service or destination that is described for a listing, and what it takes to hand that over. */
+  describe = 40,
+  /** An address and port that is named, the same. */
+  name = 8,
 }
 
 /** Of a director's call, or of a command's part, that packets have to wait for: about a quarter of a millisecond. */

@@ -3,7 +3,7 @@
  * loop; messages of the main thread are fetched between rounds, and an eventfd wakes it from poll.
  */
 import { receiveMessageOnPort, workerData } from 'node:worker_threads'
-import { IpvsError } from '../core/commands.js'
+import { IpvsError, type Command, type Reply } from '../core/commands.js'
 import { DataPlane } from '../core/data-plane.js'
 import { Director } from '../core/director.js'
 import { RouteTable } from '../core/route-table.js'
@@ -95,6 +95,8 @@ const patience = new Patience(
   ports.some((port) => port instanceof AfxdpPort) ? options.patienceUs : 0,
 )
 let stopping = false
+/** A command that takes several rounds: the messages behind it wait. */
+let unfinished: { id: number; parts: Generator<Reply<Command> | null, Reply<Command>> } | undefined
 
 say({
   kind: 'opened',
@@ -110,7 +112,8 @@ run()
 
 function run(): void {
   while (!stopping) {
-    if (Atomics.load(attention, 0) !== 0) readMessages()
+    if (unfinished) goOn()
+    else if (Atomics.load(attention, 0) !== 0) readMessages()
     const received = dataPlane.round()
     if (routes.hasWanted) say({ kind: 'wanted', neighbours: routes.takeWanted() })
     if (director.hasForgettable)
@@ -119,6 +122,7 @@ function run(): void {
       patience.renew()
       continue
     }
+    if (unfinished) continue
     if (!stopping && Atomics.load(attention, 0) === 0 && patience.isExhausted())
       sleep(dataPlane.busy ? BUSY_MS : idleMs())
   }
@@ -163,19 +167,34 @@ function readMessages(): void {
     const received = receiveMessageOnPort(channel) as { message: ToThread } | undefined
     if (!received) return
     handle(received.message)
+    if (unfinished) {
+      // What comes behind it is read when it is done.
+      Atomics.store(attention, 0, 1)
+      return
+    }
+  }
+}
+
+/** The next part of a command; packets have their turn between. */
+function goOn(): void {
+  const { id, parts } = unfinished!
+  try {
+    const { value, done } = parts.next()
+    if (done) unfinished = undefined
+    if (done) say({ kind: 'reply', id, reply: value })
+    else if (value !== null) say({ kind: 'part', id, part: value })
+  } catch (error) {
+    unfinished = undefined
+    if (!(error instanceof IpvsError)) throw error
+    say({ kind: 'refused', id, code: error.code, message: error.message })
   }
 }
 
 function handle(message: ToThread): void {
   switch (message.kind) {
     case 'command':
-      try {
-        say({ kind: 'reply', id: message.id, reply: director.execute(message.command) })
-      } catch (error) {
-        if (!(error instanceof IpvsError)) throw error
-        say({ kind: 'refused', id: message.id, code: error.code, message: error.message })
-      }
-      return
+      unfinished = { id: message.id, parts: director.carryOut(message.command) }
+      return goOn()
     case 'status':
       return say({
         kind: 'reply',

@@ -22,6 +22,8 @@ export type ToThread =
 export type FromThread =
   | { kind: 'opened'; ports: OpenedPort[] }
   | { kind: 'reply'; id: number; reply: Reply<Command> | ThreadStatus }
+  /** Of a reply that comes in several; the last comes as `reply`. */
+  | { kind: 'part'; id: number; part: Reply<Command> }
   | { kind: 'refused'; id: number; code: string; message: string }
   /** Neighbours that packets wait for. */
   | { kind: 'wanted'; neighbours: { interfaceIndex: number; address: string }[] }

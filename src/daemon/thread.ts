@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads'
 import { IpvsError, type Command, type Reply } from '../core/commands.js'
+import { joinParts } from '../core/parts.js'
 import type { RouteUpdate } from '../core/route-table.js'
 import type { Forgettable } from '../core/configuration.js'
 import type { WakeUp } from '../drivers/waiter.js'
@@ -25,7 +26,7 @@ type ThreadEvents = {
 export class DataPlaneThread {
   private readonly requests = new Map<
     number,
-    { resolve: (reply: unknown) => void; reject: (error: Error) => void }
+    { take: (part: unknown, isLast: boolean) => void; reject: (error: Error) => void }
   >()
   private nextId = 1
   private ended: Error | undefined
@@ -40,7 +41,10 @@ export class DataPlaneThread {
     channel.on('message', (message: FromThread) => {
       switch (message.kind) {
         case 'reply':
-          this.take(message.id)?.resolve(message.reply)
+          this.take(message.id)?.take(message.reply, true)
+          break
+        case 'part':
+          this.requests.get(message.id)?.take(message.part, false)
           break
         case 'refused':
           this.take(message.id)?.reject(
@@ -104,11 +108,17 @@ export class DataPlaneThread {
 
   /** Applies one command. Rejects with IpvsError where the kernel would refuse it. */
   execute<C extends Command>(command: C): Promise<Reply<C>> {
-    return this.request((id) => ({ kind: 'command', id, command })) as Promise<Reply<C>>
+    return this.request<Reply<C>>(
+      (id) => ({ kind: 'command', id, command }),
+      (parts) => joinParts(command.op, parts),
+    )
   }
 
   status(): Promise<ThreadStatus> {
-    return this.request((id) => ({ kind: 'status', id })) as Promise<ThreadStatus>
+    return this.request<ThreadStatus>(
+      (id) => ({ kind: 'status', id }),
+      ([status]) => status!,
+    )
   }
 
   applyRoutes(updates: RouteUpdate[]): void {
@@ -137,11 +147,20 @@ export class DataPlaneThread {
     this.channel.close()
   }
 
-  private request(message: (id: number) => ToThread): Promise<unknown> {
+  /** @param join makes the reply of its parts, of which there is one at least */
+  private request<T>(
+    message: (id: number) => ToThread,
+    join: (parts: readonly T[]) => T,
+  ): Promise<T> {
     if (this.ended) return Promise.reject(this.ended)
     const id = this.nextId++
     return new Promise((resolve, reject) => {
-      this.requests.set(id, { resolve, reject })
+      const parts: T[] = []
+      const take = (part: unknown, isLast: boolean): void => {
+        parts.push(part as T)
+        if (isLast) resolve(join(parts))
+      }
+      this.requests.set(id, { take, reject })
       this.post(message(id))
     })
   }
