@@ -90,6 +90,11 @@ export class Configuration {
   /** Goes through the trash, while it does. */
   private sweeping: Iterator<Destination> | undefined
   private forgettable: Forgettable[] = []
+  /**
+   * Counts the changes by which packets may become requests to a service that were none, or the other way round: the
+   * same for directors that have carried out the same commands. 32 bits.
+   */
+  version = 0
   private sweepDue = 0
   /** When connections of removed destinations end, unless it is undefined (expire_nodest_conn). */
   private dropUnavailableDue: number | undefined
@@ -269,8 +274,14 @@ export class Configuration {
   private release(destination: Destination): void {
     this.trash.delete(trashKeyOf(destination))
     this.slots.release(destination)
+    this.services.expectNoRequests(destination.service)
+    this.advanceVersion()
     this.estimator.release(destination.counters)
     this.counters.release(destination.counters)
+  }
+
+  private advanceVersion(): void {
+    this.version = (this.version + 1) | 0
   }
 
   // -- services
@@ -287,6 +298,7 @@ export class Configuration {
     applyServiceOptions(service, options)
     service.scheduler = this.createScheduler(scheduler, service)
     this.services.add(service)
+    this.advanceVersion()
     this.estimator.start(slot)
     return null
   }
@@ -329,6 +341,7 @@ export class Configuration {
 
   private *deleteService(service: Service, work: Work): Generator<null, null> {
     this.services.remove(service)
+    this.advanceVersion()
     service.scheduler.done?.()
     for (const destination of service.destinations.splice(0)) {
       if (work.left <= 0) yield null
@@ -396,10 +409,12 @@ export class Configuration {
         this.crew?.common,
       )
       this.slots.put(destination)
+      this.services.expectRequests(service)
       if (address.family === 6) this.services.hadIpv6 = true
     }
     applyDestinationOptions(destination, options)
     this.slots.expectReplies(destination)
+    this.advanceVersion()
     destination.lastWeight = options.weight
     destination.available = true
     service.destinations.unshift(destination)
@@ -420,6 +435,7 @@ export class Configuration {
     const destination = this.destination(service, key)
     applyDestinationOptions(destination, options)
     this.slots.expectReplies(destination)
+    this.advanceVersion()
     service.scheduler.updated?.(destination)
     return null
   }
@@ -515,6 +531,7 @@ export class Configuration {
         if (this.noIpv6 !== undefined && text?.includes(':'))
           throw new IpvsError('EAFNOSUPPORT', `${text}: ${this.noIpv6}`)
     this.marks.set(rules)
+    this.advanceVersion()
   }
 
   private setSetting(kind: SettingKind, value: string): void {

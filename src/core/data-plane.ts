@@ -71,6 +71,8 @@ export class DataPlane {
   private readonly clock: Clock
   private readonly kernelPort: number
   private readonly received = new FrameBatch(BATCH_SIZE)
+  /** Of received frames those that are this worker's, by their IP headers. */
+  private readonly own = new FrameBatch(MOST_AHEAD)
   private readonly outgoing: FrameBatch[]
   private readonly fragments: FrameBatch
   private readonly segments: FrameBatch
@@ -133,6 +135,10 @@ export class DataPlane {
       const linkBytes = this.isEthernet[p] === 1 ? ethernet.HEADER_BYTES : 0
       for (let first = 0; first < count; first += MOST_AHEAD) {
         const end = Math.min(first + MOST_AHEAD, count)
+        if (this.handover !== undefined) {
+          this.divide(this.handover, first, end, p)
+          continue
+        }
         this.director.lookAhead(batch.offsets, first, end, linkBytes)
         for (let i = first; i < end; i++)
           this.process(batch.offsets[i]!, batch.lengths[i]!, p, this.director.candidate(i - first))
@@ -167,10 +173,43 @@ export class DataPlane {
 
   /** A received frame on its way: link layer, director, and on to where the verdict says. */
   private process(offset: number, length: number, port: number, candidate: number): void {
+    const network = this.networkOf(offset, length, port)
+    if (network >= 0) this.processOwn(network, length - (network - offset), port, candidate)
+  }
+
+  /**
+   * Received frames where there are other workers: what is theirs is handed over, the rest is looked up together and
+   * goes its way.
+   *
+   * @param from,to of the received batch, MOST_AHEAD at most
+   */
+  private divide(handover: Handover, from: number, to: number, port: number): void {
+    const { director, own } = this
+    const { offsets, lengths } = this.received
+    const version = director.ownershipVersion
+    own.count = 0
+    for (let i = from; i < to; i++) {
+      const offset = offsets[i]!
+      const network = this.networkOf(offset, lengths[i]!, port)
+      if (network < 0) continue
+      const available = lengths[i]! - (network - offset)
+      const owner = director.ownerOf(network, available, port)
+      if (owner === handover.self) own.push(network, available)
+      else if (!handover.push(owner, network, available, this.interfacePort[port]!, version))
+        this.drop(offset, Reason['handover-full'])
+    }
+    director.lookAhead(own.offsets, 0, own.count, 0)
+    for (let i = 0; i < own.count; i++)
+      this.processOwn(own.offsets[i]!, own.lengths[i]!, port, director.candidate(i))
+  }
+
+  /** Byte offset of a received frame's IP header; -1 when it has none that is for this machine, and has been dropped. */
+  private networkOf(offset: number, length: number, port: number): number {
     let network = offset
     let available = length
     if (this.isEthernet[port] === 1) {
-      if (length < ethernet.HEADER_BYTES) return this.drop(offset, Reason['truncated-link-header'])
+      if (length < ethernet.HEADER_BYTES)
+        return this.dropFrame(offset, Reason['truncated-link-header'])
       const half = offset >> 1
       const halfs = this.pool.halfs
       const mac = 3 * port
@@ -179,44 +218,58 @@ export class DataPlane {
         halfs[half + 1] !== this.portMac[mac + 1] ||
         halfs[half + 2] !== this.portMac[mac + 2]
       )
-        return this.drop(offset, Reason['not-for-us'])
+        return this.dropFrame(offset, Reason['not-for-us'])
       const etherType = halfs[half + 6]
       const isIpv6 = etherType === ethernet.EtherTypeBe.ipv6
       if (!isIpv6 && etherType !== ethernet.EtherTypeBe.ipv4)
-        return this.drop(offset, Reason['not-ip'])
+        return this.dropFrame(offset, Reason['not-ip'])
       network += ethernet.HEADER_BYTES
       available -= ethernet.HEADER_BYTES
       // A frame that says IPv4 and carries IPv6, or the other way round, carries nothing.
       if (available > 0 && (this.pool.bytes[network]! >>> 4 === 6) !== isIpv6)
-        return this.drop(offset, Reason['not-ip'])
+        return this.dropFrame(offset, Reason['not-ip'])
     }
     if (this.pool.requestOf(offset) === MALFORMED)
-      return this.drop(offset, Reason['bad-offload-header'])
-    const { handover } = this
-    if (handover !== undefined) {
-      const owner = this.director.ownerOf(network, available, port)
-      if (owner !== handover.self) {
-        if (!handover.push(owner, network, available, this.interfacePort[port]!))
-          this.drop(offset, Reason['handover-full'])
-        return
-      }
-    }
-    this.processOwn(network, available, port, candidate)
+      return this.dropFrame(offset, Reason['bad-offload-header'])
+    return network
   }
 
   /** Takes what the other workers have handed over, and lets them see what is theirs. */
   private exchange(handover: Handover): number {
+    const { director } = this
+    const { offsets, lengths, ports, versions } = handover
     handover.announce()
     let total = 0
     for (let worker = 0; worker < handover.workers; worker++) {
       if (worker === handover.self) continue
       const count = handover.receive(worker)
+      if (count === 0) continue
+      director.lookAhead(offsets, 0, count, 0)
       for (let i = 0; i < count; i++)
-        this.processOwn(handover.offsets[i]!, handover.lengths[i]!, handover.ports[i]!, 0)
+        if (
+          versions[i] === director.ownershipVersion ||
+          !this.handOn(handover, offsets[i]!, lengths[i]!, ports[i]!)
+        )
+          this.processOwn(offsets[i]!, lengths[i]!, ports[i]!, director.candidate(i))
       total += count
     }
-    for (; handover.lost > 0; handover.lost--) this.director.countReason(Reason['no-frame'])
+    for (; handover.lost > 0; handover.lost--) director.countReason(Reason['no-frame'])
     return total
+  }
+
+  /**
+   * A packet that another worker took for this one's while a command was carried out by one of them and not yet by
+   * the other. Whose it is they agree about as soon as both have; until then it goes between them.
+   *
+   * @returns false when it is this worker's
+   */
+  private handOn(handover: Handover, network: number, available: number, port: number): boolean {
+    const { director } = this
+    const owner = director.ownerOf(network, available, port)
+    if (owner === handover.self) return false
+    if (!handover.push(owner, network, available, port, director.ownershipVersion))
+      this.drop(network, Reason['handover-full'])
+    return true
   }
 
   /** An IP packet that belongs to this worker, and in which nothing of its link layer is looked at any more. */
@@ -495,6 +548,11 @@ export class DataPlane {
   private drop(offset: number, reason: number): void {
     this.director.countReason(reason)
     this.pool.give(offset)
+  }
+
+  private dropFrame(offset: number, reason: number): number {
+    this.drop(offset, reason)
+    return -1
   }
 }
 

@@ -361,6 +361,14 @@ export class Director implements RelatedScheduler {
     return this.ownership!.ownerOf(network, available, inPort)
   }
 
+  /**
+   * Changes with whatever `ownerOf` goes by. Directors of a crew that have carried out the same commands have the same
+   * one, and name the same owners.
+   */
+  get ownershipVersion(): number {
+    return this.configuration.version
+  }
+
   /** Whether `takeForgettable` has something. */
   get hasForgettable(): boolean {
     return this.configuration.hasForgettable

@@ -71,8 +71,10 @@ export class ServiceRegistry {
   private readonly buckets: Service[][] = Array.from({ length: 2 * BUCKETS }, () => [])
   /** How many there are. */
   size = 0
-  /** The virtual addresses of services by address, for what is asked of each packet. */
+  /** The virtual addresses of services by address, and of their connections: see `expectRequests`. */
   readonly virtualAddresses = new AddressSet()
+  /** The same of services by mark, with how often each is expected. */
+  private readonly expectedMarks = { 4: new Map<number, number>(), 6: new Map<number, number>() }
   private ipv6Services = 0
   /** There has been a service or destination of IPv6: from then on fragments are put together. */
   hadIpv6 = false
@@ -162,11 +164,38 @@ export class ServiceRegistry {
         if (!services) this.byAddressIpv6.set(addressBe, (services = new Map()))
         services.set(key, [...(services.get(key) ?? []), service])
       }
-      const [a, b, c, d] = service.address.words
-      this.virtualAddresses.add(a!, b!, c!, d!)
     }
     this.buckets[bucketOf(service)]!.unshift(service)
+    this.expectRequests(service)
     this.count(service, 1)
+  }
+
+  /**
+   * From now on packets for the service's address, or of its mark, are told from replies, until this has been taken
+   * back as often. Connections outlive their service, and their requests are requests as long as they live.
+   */
+  expectRequests(service: Service): void {
+    if (service.mark !== 0) return this.expectMark(service, 1)
+    const [a, b, c, d] = service.address.words
+    this.virtualAddresses.add(a!, b!, c!, d!)
+  }
+
+  expectNoRequests(service: Service): void {
+    if (service.mark !== 0) return this.expectMark(service, -1)
+    const [a, b, c, d] = service.address.words
+    this.virtualAddresses.remove(a!, b!, c!, d!)
+  }
+
+  /** True if packets of this mark are requests to a service, or of connections that have outlived it. */
+  expectsMark(family: number, mark: number): boolean {
+    return this.expectedMarks[family as 4 | 6].has(mark)
+  }
+
+  private expectMark({ family, mark }: Service, by: number): void {
+    const marks = this.expectedMarks[family]
+    const count = (marks.get(mark) ?? 0) + by
+    if (count > 0) marks.set(mark, count)
+    else marks.delete(mark)
   }
 
   remove(service: Service): void {
@@ -186,11 +215,10 @@ export class ServiceRegistry {
         else services.delete(key)
         if (services.size === 0) this.byAddressIpv6.delete(addressBe)
       }
-      const [a, b, c, d] = service.address.words
-      this.virtualAddresses.remove(a!, b!, c!, d!)
     }
     const bucket = this.buckets[bucketOf(service)]!
     bucket.splice(bucket.indexOf(service), 1)
+    this.expectNoRequests(service)
     this.count(service, -1)
   }
 

@@ -204,7 +204,7 @@ function handle(message: ToThread): void {
           waitingPackets: dataPlane.waitingPackets,
           handedOverPackets: handover?.handedOver ?? 0,
           freeFrames: pool.available,
-          frames: pool.frameCount,
+          frames: pool.ownCount,
         },
       })
     case 'routes':

@@ -12,7 +12,7 @@ import type { Tasks } from '../tasks.js'
  */
 export interface Scheduler {
   /**
-   * Where it stands, if it goes round, in up to 15 words: all that it remembers between choices but what follows from
+   * Where it stands, if it goes round, in up to 14 words: all that it remembers between choices but what follows from
    * the service. Somebody else may set it between choices.
    */
   readonly position?: Int32Array

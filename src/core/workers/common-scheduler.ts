@@ -11,6 +11,7 @@ import type { CommonState } from './common-state.js'
 export class CommonScheduler implements Scheduler {
   /** Place of the common position. */
   private readonly at: number
+  private readonly number: number
 
   constructor(
     private readonly service: Service,
@@ -18,25 +19,30 @@ export class CommonScheduler implements Scheduler {
     private readonly common: CommonState,
   ) {
     this.at = common.takePosition()
-    if (common.isLeader && scheduler.position) {
-      common.lock(this.at)
-      common.write(this.at, scheduler.position)
-      common.unlock(this.at)
-    }
+    this.number = common.numberScheduler()
   }
 
   schedule(packet: Packet): Destination | undefined {
-    const { common, scheduler, at } = this
+    const { common, scheduler } = this
     const { destinations } = this.service
     for (let i = 0; i < destinations.length; i++) common.refresh(destinations[i]!)
-    const { position } = scheduler
-    if (!position) return scheduler.schedule(packet)
+    return scheduler.position
+      ? this.goRound(packet, scheduler.position)
+      : scheduler.schedule(packet)
+  }
+
+  private goRound(packet: Packet, position: Int32Array): Destination | undefined {
+    const { common, scheduler, at, number } = this
     common.lock(at)
-    common.read(at, position)
-    const destination = scheduler.schedule(packet)
-    common.write(at, position)
-    common.unlock(at)
-    return destination
+    // Whoever fails in here ends the daemon, which takes that the others do not wait for it.
+    try {
+      common.read(at, number, position)
+      const destination = scheduler.schedule(packet)
+      common.write(at, number, position)
+      return destination
+    } finally {
+      common.unlock(at)
+    }
   }
 
   added(destination: Destination): void {
@@ -58,13 +64,16 @@ export class CommonScheduler implements Scheduler {
 
   /** Each director's own scheduler follows a change of the service; where they stand together changes once. */
   private change(follow: () => void): void {
-    const { common, at } = this
+    const { common, at, number } = this
     const { position } = this.scheduler
     if (!common.isLeader || !position) return follow()
     common.lock(at)
-    common.read(at, position)
-    follow()
-    common.write(at, position)
-    common.unlock(at)
+    try {
+      common.read(at, number, position)
+      follow()
+      common.write(at, number, position)
+    } finally {
+      common.unlock(at)
+    }
   }
 }

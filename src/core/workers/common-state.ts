@@ -13,7 +13,7 @@ const Count = {
 /** Cells of a destination: two share a cache line. */
 const DESTINATION_CELLS = 8
 
-/** Cells of a position, a cache line: its lock, and what the scheduler keeps. */
+/** Cells of a position, a cache line: its lock, the number of the scheduler that it is of, and what that keeps. */
 const POSITION_CELLS = 16
 
 /** Tries to take a lock before the thread lets others run. */
@@ -31,6 +31,7 @@ export class CommonState {
   private readonly firstPosition: number
   private readonly freePositions: number[] = []
   private nextPosition = 0
+  private schedulers = 0
 
   /** Bytes for so many destinations, and as many schedulers. */
   static bytesFor(slots: number): number {
@@ -113,6 +114,11 @@ export class CommonState {
     return this.firstPosition + number * POSITION_CELLS
   }
 
+  /** The number of a new scheduler, which all directors come to for the same one, as to its place. */
+  numberScheduler(): number {
+    return (this.schedulers = (this.schedulers + 1) | 0)
+  }
+
   releasePosition(at: number): void {
     this.freePositions.push((at - this.firstPosition) / POSITION_CELLS)
   }
@@ -128,13 +134,23 @@ export class CommonState {
     Atomics.store(this.cells, at, 0)
   }
 
-  /** Copies a position to the scheduler's own words; its lock has to be held. */
-  read(at: number, to: Int32Array): void {
-    for (let i = 0; i < to.length; i++) to[i] = this.cells[at + 1 + i]!
+  /**
+   * Copies a position to the scheduler's own words; its lock has to be held. Directors carry out commands one after
+   * the other: where this is the first to have made the scheduler, its words are the position. Where the place is
+   * another's by now, since another director has removed this scheduler and made that one, they are left as they are.
+   *
+   * @param number of the scheduler
+   */
+  read(at: number, number: number, to: Int32Array): void {
+    const { cells } = this
+    if (cells[at + 1] === number) for (let i = 0; i < to.length; i++) to[i] = cells[at + 2 + i]!
   }
 
   /** The other way. */
-  write(at: number, from: Int32Array): void {
-    for (let i = 0; i < from.length; i++) this.cells[at + 1 + i] = from[i]!
+  write(at: number, number: number, from: Int32Array): void {
+    const { cells } = this
+    if (((number - cells[at + 1]!) | 0) < 0) return
+    cells[at + 1] = number
+    for (let i = 0; i < from.length; i++) cells[at + 2 + i] = from[i]!
   }
 }

@@ -1,12 +1,13 @@
 import type { FramePool } from '../../port/frame-pool.js'
+import { MOST_AHEAD } from '../hit-path.js'
 
 /** Entries of a ring, a power of two: what one worker hands to another in several rounds. */
 const RING_SIZE = 1024
 /** Frames that a worker needs for each other worker beyond its own, or it may have none to receive into. */
 export const FRAMES_PER_RING = RING_SIZE
 const RING_MASK = RING_SIZE - 1
-/** Packets taken from one ring in a round at most. */
-const BATCH_SIZE = 64
+/** Packets taken from one ring in a round at most, all of which are looked up ahead. */
+const BATCH_SIZE = MOST_AHEAD
 
 /** Words of a cache line, so that no two indexes share one. */
 const LINE = 16
@@ -14,7 +15,7 @@ const LINE = 16
 const PRODUCED = 0
 const CONSUMED = LINE
 const ENTRIES = 2 * LINE
-/** Words of an entry: offset, length, port. */
+/** Words of an entry: offset, length, port, version. */
 const ENTRY = 4
 const RING_WORDS = ENTRIES + RING_SIZE * ENTRY
 
@@ -32,6 +33,8 @@ export class Handover {
   readonly offsets = new Int32Array(BATCH_SIZE)
   readonly lengths = new Int32Array(BATCH_SIZE)
   readonly ports = new Int32Array(BATCH_SIZE)
+  /** By which version of the configuration each was found to be this worker's. */
+  readonly versions = new Int32Array(BATCH_SIZE)
   /** Packets that ended in `receive`, because the pool had no frame to give for theirs. */
   lost = 0
   /** Packets that were announced to others, in all. */
@@ -81,9 +84,10 @@ export class Handover {
    * Hands a packet to another worker, which sees it after `announce`.
    *
    * @param port index of the port that it came in by, of the same meaning to both
+   * @param version of the configuration by which it is the other's
    * @returns false when the other's ring is full; then the frame is still the caller's
    */
-  push(worker: number, offset: number, length: number, port: number): boolean {
+  push(worker: number, offset: number, length: number, port: number, version: number): boolean {
     const { cells } = this
     const at = this.produced[worker]!
     if (((at - this.reclaimed[worker]!) | 0) === RING_SIZE) {
@@ -94,6 +98,7 @@ export class Handover {
     cells[entry] = offset
     cells[entry + 1] = length
     cells[entry + 2] = port
+    cells[entry + 3] = version
     this.produced[worker] = (at + 1) | 0
     return true
   }
@@ -118,9 +123,12 @@ export class Handover {
     }
   }
 
-  /** Takes packets from another worker's ring into `offsets`, `lengths` and `ports`, whose frames are now this one's. */
+  /**
+   * Takes packets from another worker's ring into `offsets`, `lengths`, `ports` and `versions`; their frames are now
+   * this one's.
+   */
   receive(worker: number): number {
-    const { cells, pool, offsets, lengths, ports } = this
+    const { cells, pool, offsets, lengths, ports, versions } = this
     const ring = this.ringFrom[worker]!
     let at = this.consumed[worker]!
     let waiting = (Atomics.load(cells, ring + PRODUCED) - at) | 0
@@ -136,6 +144,7 @@ export class Handover {
         offsets[count] = cells[entry]!
         lengths[count] = cells[entry + 1]!
         ports[count] = cells[entry + 2]!
+        versions[count] = cells[entry + 3]!
         count++
         cells[entry] = mine
       }

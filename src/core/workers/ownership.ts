@@ -180,7 +180,7 @@ export class Ownership {
     return (
       (isFragment
         ? this.marks.mayMark(packet)
-        : this.services.getByMark(family, this.marks.markOf(packet)) !== undefined) &&
+        : this.services.expectsMark(family, this.marks.markOf(packet))) &&
       !isIn(this.slots.masqueradedAddresses, family, words, sourceAt)
     )
   }

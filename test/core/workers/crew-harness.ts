@@ -1,5 +1,5 @@
 /** A crew of directors with their data planes on memory ports, all in one thread: packets in by any, time by hand. */
-import type { Command, Reply } from '../../../src/core/commands.js'
+import type { Command, ConnectionStatus, Reply } from '../../../src/core/commands.js'
 import { DataPlane } from '../../../src/core/data-plane.js'
 import { describeConnections } from '../../../src/core/describe.js'
 import { Director } from '../../../src/core/director.js'
@@ -120,11 +120,15 @@ export class CrewHarness {
 
   /** As `ipvsadm -Lnc`, sorted. */
   connections(): string[] {
-    const now = this.clock.nowJiffies()
     return this.directors
-      .flatMap(({ table }) => [...describeConnections(table, now)])
+      .flatMap((_, worker) => this.connectionsOf(worker))
       .map((connection) => JSON.stringify(connection))
       .sort()
+  }
+
+  /** One worker's own. */
+  connectionsOf(worker: number): ConnectionStatus[] {
+    return [...describeConnections(this.directors[worker]!.table, this.clock.nowJiffies())]
   }
 
   /** Frames in the pools of all; the rings have the others. */

@@ -26,7 +26,7 @@ while (sent < packets || received < packets) {
     const frame = pool.take()
     if (frame < 0) break
     for (let word = 0; word < WORDS; word++) pool.words[(frame >> 2) + word] = sent
-    if (!handover.push(other, frame, sent, self)) {
+    if (!handover.push(other, frame, sent, self, sent)) {
       pool.give(frame)
       break
     }

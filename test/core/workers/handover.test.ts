@@ -68,7 +68,7 @@ t.test('packets arrive once and in order, and no frame is lost or owned twice', 
             const frame = pool.take()
             if (frame < 0) break
             pool.words[(frame + 256) >> 2] = next
-            if (handover.push(one.to, frame + 256, next, next % 7))
+            if (handover.push(one.to, frame + 256, next, next % 7, next))
               underWay[one.from]![one.to]!.push(next++)
             else pool.give(frame)
           }
@@ -94,20 +94,20 @@ t.test('a full ring takes no more, and takes again when the other has received',
   const { members } = crewOf(2, 2048)
   const [one, other] = members
   let pushed = 0
-  while (one!.handover.push(1, one!.pool.take(), 60, 0)) pushed++
+  while (one!.handover.push(1, one!.pool.take(), 60, 0, 0)) pushed++
   t.equal(pushed, 1024)
   one!.handover.announce()
   const count = other!.handover.receive(0)
   t.ok(count > 0)
-  for (let i = 0; i < count; i++) t.ok(one!.handover.push(1, one!.pool.take(), 60, 0))
-  t.notOk(one!.handover.push(1, 0, 60, 0))
+  for (let i = 0; i < count; i++) t.ok(one!.handover.push(1, one!.pool.take(), 60, 0, 0))
+  t.notOk(one!.handover.push(1, 0, 60, 0, 0))
 })
 
 t.test('who has no frame to give for another keeps none, and says so', async (t) => {
   const { members } = crewOf(2, 8)
   const [one, other] = members
   while (other!.pool.available > 0) other!.pool.take()
-  for (let i = 0; i < 8; i++) one!.handover.push(1, one!.pool.take(), 60, 0)
+  for (let i = 0; i < 8; i++) one!.handover.push(1, one!.pool.take(), 60, 0, 0)
   one!.handover.announce()
   t.equal(other!.handover.receive(0), 0)
   t.equal(other!.handover.lost, 8)
@@ -119,7 +119,7 @@ t.test('only who sleeps is woken, and nobody goes to sleep on what is there', as
   const { members, woken } = crewOf(2, 8)
   const [one, other] = members
   const send = (): void => {
-    one!.handover.push(1, one!.pool.take(), 60, 0)
+    one!.handover.push(1, one!.pool.take(), 60, 0, 0)
     one!.handover.announce()
   }
   send()
