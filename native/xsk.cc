@@ -14,6 +14,9 @@
 #ifndef SOL_XDP
 #define SOL_XDP 283
 #endif
+#ifndef XDP_MAX_TX_SKB_BUDGET
+#define XDP_MAX_TX_SKB_BUDGET 9
+#endif
 
 template <>
 struct ElementType<double> {
@@ -176,6 +179,9 @@ static Napi::Value OpenXdpSocket(const Napi::CallbackInfo& info) {
       int error = errno;
       throw SystemError(env, error, "setsockopt", doing + ", making its " + kind.name + " ring");
     }
+
+  // As many frames as there may be leave in one call. Before Linux 6.17, which refuses, it is 32 in copy mode.
+  setsockopt(fd.get(), SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &ringSize, sizeof ringSize);
 
   xdp_mmap_offsets offsets = {};
   socklen_t length = sizeof offsets;

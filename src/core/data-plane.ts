@@ -508,6 +508,7 @@ export class DataPlane {
   ): void {
     const start = offset - ethernet.HEADER_BYTES
     ethernet.writeHeader(
+      this.pool.words,
       this.pool.halfs,
       start,
       macs,

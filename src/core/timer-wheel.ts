@@ -8,11 +8,12 @@ const SLOT_MASK = SLOTS - 1
 /** Each level's slots are 8 times as long as those of the level below. */
 const LEVEL_SHIFT = 3
 const LEVELS = 8
+const LAST_SHIFT = LEVEL_SHIFT * (LEVELS - 1)
 /** What a timer has to run at least to be on level 1; on the next ones 8 times as much each. */
 const LEVEL_1_DELAY = 63
 /** What is to run for so long, 15 days, or longer goes onto the wheel's last slot. */
-const CUTOFF_DELAY = LEVEL_1_DELAY << (LEVEL_SHIFT * (LEVELS - 1))
-const MAX_DELAY = CUTOFF_DELAY - (1 << (LEVEL_SHIFT * (LEVELS - 1)))
+const CUTOFF_DELAY = LEVEL_1_DELAY << LAST_SHIFT
+const MAX_DELAY = CUTOFF_DELAY - (1 << LAST_SHIFT)
 
 /** Heads of the lists of what fires now, a level each, behind those of the slots. */
 const FIRING = SLOTS * LEVELS
@@ -36,9 +37,10 @@ export interface ExpiryHandler {
 
 /** How many bits of a deadline the slots leave out for a timer that is to run for `delay` jiffies. */
 function shiftOf(delay: number): number {
-  if (delay < LEVEL_1_DELAY) return 0
-  const level = ((31 - Math.clz32((delay / LEVEL_1_DELAY) | 0)) / LEVEL_SHIFT + 1) | 0
-  return LEVEL_SHIFT * (level < LEVELS ? level : LEVELS - 1)
+  let shift = 0
+  for (let next = LEVEL_1_DELAY; delay >= next && shift < LAST_SHIFT; next <<= LEVEL_SHIFT)
+    shift += LEVEL_SHIFT
+  return shift
 }
 
 /** The deadline that counts: `expires`, unless that is further ahead than the wheel reaches. */

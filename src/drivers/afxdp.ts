@@ -255,9 +255,7 @@ export class AfxdpPort implements PacketPort {
       }
       const descriptor = txDescriptors + ((at & ringMask) << 2)
       cells[descriptor] = offset
-      cells[descriptor + 1] = 0
       cells[descriptor + 2] = length
-      cells[descriptor + 3] = 0
       held[offset >>> frameShift] = 1
       bytes += length
       sent++
@@ -318,9 +316,9 @@ export class AfxdpPort implements PacketPort {
   }
 
   /**
-   * Lets the kernel transmit until it has taken the whole ring. In copy mode it sends 32 frames a call and
-   * answers EAGAIN when there are more, so what counts is whether the call moved anything; if not (EAGAIN,
-   * EBUSY, ENOBUFS: no buffer or no room in the device), `service` comes back.
+   * Lets the kernel transmit until it has taken the whole ring. In copy mode, before Linux 6.17, it sends 32 frames
+   * a call and answers EAGAIN when there are more, so what counts is whether the call moved anything; if not
+   * (EAGAIN, EBUSY, ENOBUFS: no buffer or no room in the device), `service` comes back.
    */
   private kick(): void {
     const { cells, txConsumer } = this
@@ -361,7 +359,6 @@ export class AfxdpPort implements PacketPort {
       if (frame < 0) break
       const descriptor = fillDescriptors + ((at & ringMask) << 1)
       cells[descriptor] = frame
-      cells[descriptor + 1] = 0
       held[frame >>> frameShift] = 1
       this.receiving++
       at = (at + 1) | 0

@@ -23,7 +23,7 @@ export function answerArpRequest(
   mac: Uint16Array,
   ownAddressesBe: Int32Array,
 ): boolean {
-  const { bytes, halfs } = pool
+  const { bytes, halfs, words } = pool
   if (length < ARP_FRAME_BYTES) return false
   if (ethernet.etherTypeBe(halfs, offset) !== ethernet.EtherTypeBe.arp) return false
   const packet = offset + ethernet.HEADER_BYTES
@@ -39,7 +39,7 @@ export function answerArpRequest(
   if ((bytes[senderMac]! & 1) !== 0 || isMac(halfs, senderMac, mac)) return false
 
   const { arp: etherType } = ethernet.EtherTypeBe
-  ethernet.writeHeader(halfs, offset, halfs, senderMac >> 1, mac, 0, etherType)
+  ethernet.writeHeader(words, halfs, offset, halfs, senderMac >> 1, mac, 0, etherType)
   // The asker's address is taken from the header just written: the packet's own copy is overwritten first.
   const asker = (offset + ethernet.DESTINATION) >> 1
   arp.write(halfs, packet, arp.OperationBe.reply, mac, 0, target, halfs, asker, sender)

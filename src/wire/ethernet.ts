@@ -32,9 +32,11 @@ export function isGroupDestination(bytes: Uint8Array, offset: number): boolean {
 /**
  * Writes a header; the addresses are three halfs each, at an index of their arrays.
  *
- * @param offset even, of the frame's start
+ * @param words,halfs the same memory
+ * @param offset of the frame's start, 2 modulo 4
  */
 export function writeHeader(
+  words: Int32Array,
   halfs: Uint16Array,
   offset: number,
   destination: Uint16Array,
@@ -43,14 +45,11 @@ export function writeHeader(
   sourceIndex: number,
   etherTypeBe: number,
 ): void {
-  const at = offset >> 1
-  halfs[at] = destination[destinationIndex]!
-  halfs[at + 1] = destination[destinationIndex + 1]!
-  halfs[at + 2] = destination[destinationIndex + 2]!
-  halfs[at + 3] = source[sourceIndex]!
-  halfs[at + 4] = source[sourceIndex + 1]!
-  halfs[at + 5] = source[sourceIndex + 2]!
-  halfs[at + 6] = etherTypeBe
+  const at = (offset + 2) >> 2
+  halfs[offset >> 1] = destination[destinationIndex]!
+  words[at] = destination[destinationIndex + 1]! | (destination[destinationIndex + 2]! << 16)
+  words[at + 1] = source[sourceIndex]! | (source[sourceIndex + 1]! << 16)
+  words[at + 2] = source[sourceIndex + 2]! | (etherTypeBe << 16)
 }
 
 /** `02:00:0a:00:00:01`, or undefined if it is not that. */

@@ -10,9 +10,10 @@ const there = new Uint16Array(hex('0200 0a00 0002').buffer)
 t.test('an ARP request and its reply, byte for byte', async (t) => {
   const bytes = new Uint8Array(64)
   const halfs = new Uint16Array(bytes.buffer)
+  const words = new Int32Array(bytes.buffer)
   const broadcast = new Uint16Array(3).fill(0xffff)
   const [a, b] = [ipv4.parseAddress('10.0.0.1')!, ipv4.parseAddress('10.0.0.2')!]
-  ethernet.writeHeader(halfs, 2, broadcast, 0, here, 0, ethernet.EtherTypeBe.arp)
+  ethernet.writeHeader(words, halfs, 2, broadcast, 0, here, 0, ethernet.EtherTypeBe.arp)
   arp.write(halfs, 16, arp.OperationBe.request, here, 0, a, undefined, 0, b)
   t.strictSame(
     bytes.slice(2, 44),
@@ -27,7 +28,7 @@ t.test('an ARP request and its reply, byte for byte', async (t) => {
   t.equal(arp.senderIpBe(halfs, 16), a)
   t.equal(arp.targetIpBe(halfs, 16), b)
 
-  ethernet.writeHeader(halfs, 2, here, 0, there, 0, ethernet.EtherTypeBe.arp)
+  ethernet.writeHeader(words, halfs, 2, here, 0, there, 0, ethernet.EtherTypeBe.arp)
   arp.write(halfs, 16, arp.OperationBe.reply, there, 0, b, here, 0, a)
   t.strictSame(
     bytes.slice(2, 44),
