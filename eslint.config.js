@@ -75,5 +75,15 @@ export default tseslint.config(
       ],
     },
   },
+  {
+    files: ['test/**/*.ts', 'netns-tests/**/*.ts'],
+    ignores: ['test/support/properties.ts'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        { name: 'fast-check', message: 'test/support/properties.ts: the same cases in every run' },
+      ],
+    },
+  },
   ...boundaries,
 )

@@ -20,6 +20,7 @@ import {
 import { listInterfaces, openRtnetlink } from '../../src/kernel/routing/rtnetlink.js'
 import { run, type CommandResult } from '../../src/lab/process.js'
 import { FrameBatch, FramePool } from '../../src/port/frame-pool.js'
+import { seedOr } from '../../test/support/seed.js'
 
 t.setTimeout(600_000)
 
@@ -543,7 +544,7 @@ function randomSteering(random: (below: number) => number): Steering {
 
 t.test('any steering after any other', async (t) => {
   const before = state()
-  const seed = Number(process.env.SEED ?? 1)
+  const seed = seedOr(1)
   const random = randomFrom(seed)
   const { apply, plumbing, port } = start(t)
   for (let round = 0; round < 60; round++) {

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import fc from '../support/properties.js'
 import t from 'tap'
 import type { MarkRule } from '../../src/core/commands.js'
 import { formatMarkRule, parseMarkRule, parseMarkRules, runMark } from '../../src/control/marks.js'

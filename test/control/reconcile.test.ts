@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import fc from '../support/properties.js'
 import t from 'tap'
 import type { Command, ForwardingMethod, TunnelOptions } from '../../src/core/commands.js'
 import { applyRules, difference, listPresent, RulesRefused } from '../../src/control/reconcile.js'

@@ -2,7 +2,7 @@
 //
 //   clients 198.51.100.0/24 ── port 0 ── director ── port 1 ── real servers 10.0.0.0/24
 //                                            └────── port 2: the kernel's stack
-import fc from 'fast-check'
+import fc from '../support/properties.js'
 import t from 'tap'
 import { BATCH_SIZE, DataPlane, type KernelPath } from '../../src/core/data-plane.js'
 import { Director } from '../../src/core/director.js'

@@ -3,7 +3,7 @@
  * nothing changed but what the method says. Checksums are verified by the plain implementation of
  * test/support/packets.ts, never by the director's own.
  */
-import fc from 'fast-check'
+import fc from '../support/properties.js'
 import t from 'tap'
 import {
   icmpPacket,

@@ -4,7 +4,7 @@
  */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import fc from 'fast-check'
+import fc from '../support/properties.js'
 import t from 'tap'
 import type { Command } from '../../src/core/commands.js'
 import { Verdict } from '../../src/core/verdict.js'

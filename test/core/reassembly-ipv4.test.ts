@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import fc from '../support/properties.js'
 import t from 'tap'
 import { fragmentIpv4 } from '../../src/core/fragment.js'
 import { Gathered, type Expired } from '../../src/core/reassembly.js'

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import fc from '../support/properties.js'
 import t from 'tap'
 import { Ipv6Prefixes } from '../../src/core/ipv6-prefixes.js'
 import { RouteTable, type Route, type RouteUpdate } from '../../src/core/route-table.js'

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import fc from '../support/properties.js'
 import t from 'tap'
 import { FaultInjector } from '../../src/drivers/fault-injector.js'
 import { MemoryPort } from '../../src/drivers/memory.js'

@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import fc from 'fast-check'
+import fc from '../support/properties.js'
 import t from 'tap'
 import { eventsOf } from '../../src/scenario/events.js'
 import {

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import fc from '../support/properties.js'
 import t from 'tap'
 import { Reason } from '../../src/core/verdict.js'
 import { delta16, deltaAddressIpv6, update, updateUdp } from '../../src/wire/checksum.js'

@@ -1,5 +1,5 @@
 // mh, against the paper's algorithm written the plain way, with SipHash in BigInt.
-import fc from 'fast-check'
+import fc from '../../support/properties.js'
 import t from 'tap'
 import { Hsiphash } from '../../../src/core/schedulers/hsiphash.js'
 import { tcpPacket } from '../../support/packets.js'

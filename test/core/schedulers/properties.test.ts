@@ -1,5 +1,5 @@
 // What each scheduler promises, while servers are added, edited, overloaded and removed at random.
-import fc from 'fast-check'
+import fc from '../../support/properties.js'
 import t from 'tap'
 import type { DestinationStatus } from '../../../src/core/commands.js'
 import { schedulers } from '../../../src/core/schedulers/index.js'

@@ -1,7 +1,7 @@
 // A crew of directors does what one director does, whichever of them gets a packet: the same packets leave, in the
 // same order, and the same is listed.
 import t from 'tap'
-import fc from 'fast-check'
+import fc from '../../support/properties.js'
 import type { Command, ServiceKey } from '../../../src/core/commands.js'
 import {
   icmpPacket,

@@ -1,6 +1,6 @@
 // The rings between workers: what is pushed arrives once, in order, and every frame has exactly one owner.
 import { Worker } from 'node:worker_threads'
-import fc from 'fast-check'
+import fc from '../../support/properties.js'
 import t from 'tap'
 import { Handover } from '../../../src/core/workers/handover.js'
 import { FramePool } from '../../../src/port/frame-pool.js'

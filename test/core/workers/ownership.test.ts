@@ -1,5 +1,5 @@
 // Whose packet it is follows from the packet alone, and is the same for both directions of a connection.
-import fc from 'fast-check'
+import fc from '../../support/properties.js'
 import t from 'tap'
 import { Director } from '../../../src/core/director.js'
 import { CommonState } from '../../../src/core/workers/common-state.js'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import fc from 'fast-check'
+import fc from '../../support/properties.js'
 import t from 'tap'
 import type {
   DestinationKey,
