@@ -15,6 +15,9 @@ export interface CapturedIp {
   source: string
   destination: string
   protocol: number
+  /** What its header says, which is where `payload` ends. */
+  totalBytes: number
+  identification: number
   ttl: number
   dontFragment: boolean
   isFragment: boolean
@@ -26,6 +29,8 @@ export interface CapturedIp {
   tcpFlags: number
   /** Of TCP and UDP with their pseudo-header; true for what has none. */
   transportChecksumOk: boolean
+  /** Behind the IP header. */
+  payload: Buffer
   /** Of a packet of protocol 4. */
   inner: CapturedIp | undefined
 }
@@ -99,7 +104,8 @@ function readFrame(frame: Buffer): CapturedFrame {
   }
 }
 
-function readIp(data: Buffer): CapturedIp {
+/** @param data of an IPv4 packet, with whatever stands behind it */
+export function readIp(data: Buffer): CapturedIp {
   const headerBytes = (data[0]! & 15) * 4
   // Ethernet pads short frames: what counts is the length that IP says.
   const packet = data.subarray(0, data.readUInt16BE(2))
@@ -112,6 +118,8 @@ function readIp(data: Buffer): CapturedIp {
     source: addressText(packet.subarray(12, 16)),
     destination: addressText(packet.subarray(16, 20)),
     protocol,
+    totalBytes: packet.length,
+    identification: packet.readUInt16BE(4),
     ttl: packet[8]!,
     dontFragment: (fragment & 0x4000) !== 0,
     isFragment,
@@ -120,6 +128,7 @@ function readIp(data: Buffer): CapturedIp {
     destinationPort: hasPorts ? payload.readUInt16BE(2) : 0,
     tcpFlags: protocol === TCP && hasPorts ? payload[13]! : 0,
     transportChecksumOk: !hasPorts || transportChecksumOk(packet, payload, protocol),
+    payload,
     inner: protocol === IPIP ? readIp(payload) : undefined,
   }
 }
@@ -134,7 +143,7 @@ function transportChecksumOk(packet: Buffer, payload: Buffer, protocol: number):
 }
 
 /** RFC 1071, the plain way. */
-function onesComplementSum(data: Buffer): number {
+export function onesComplementSum(data: Buffer): number {
   let sum = 0
   for (let i = 0; i < data.length; i += 2) sum += (data[i]! << 8) | (data[i + 1] ?? 0)
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
