@@ -1,7 +1,7 @@
 // Workers carry out a command at different moments, and packets come meanwhile: each of a crew of directors goes
 // through the same commands at its own pace. What must hold at the end, and what must never happen.
 import t from 'tap'
-import fc from 'fast-check'
+import fc from '../../support/properties.js'
 import type {
   Command,
   ConnectionStatus,
