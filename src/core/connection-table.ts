@@ -1087,7 +1087,7 @@ const FAMILY_6 = 6 << 8
 const IPV6_SALT = 0x00060000
 
 /** Tells reply keys from request keys. */
-const REPLY_SALT = 0x5a000000
+export const REPLY_SALT = 0x5a000000
 
 /** The words that say whose line it is. */
 const identity = [W.clientBe, W.virtualBe, W.destinationBe, W.ports, W.protocolWord] as const

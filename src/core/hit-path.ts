@@ -1,7 +1,7 @@
 import type { FramePool } from '../port/frame-pool.js'
 import { HopState, type Neighbours } from '../port/neighbours.js'
 import { ConnectionFlag, W } from './connection.js'
-import type { ConnectionTable } from './connection-table.js'
+import { REPLY_SALT, type ConnectionTable } from './connection-table.js'
 import type { Connections } from './connections.js'
 import type { CounterRegion } from './counters.js'
 import { C } from './counters.js'
@@ -165,32 +165,47 @@ export class HitPath {
     const { words, lines, table, hashes, places, kinds, found } = this
     const { replies } = this.connections
     for (let i = 0; i < count; i++) {
-      const at = (offsets[from + i]! + linkBytes) >> 2
+      const at = ((offsets[from + i]! + linkBytes) | 0) >>> 2
       const protocol = (words[at + At.ttl]! >>> 8) & 0xff
       const sourceBe = words[at + At.source]!
-      const destinationBe = words[at + At.destination]!
       const ports = words[at + At.ports]!
       const isReply = replies.mayContain(protocol, sourceBe, ports & 0xffff)
-      const hash = isReply
-        ? table.replyHashOf(protocol, sourceBe, destinationBe, ports)
-        : table.hashOf(protocol, sourceBe, destinationBe, ports)
+      const salted = isReply ? protocol | REPLY_SALT : protocol
+      const hash = table.hashOf(salted, sourceBe, words[at + At.destination]!, ports)
       hashes[i] = hash
       kinds[i] = isReply ? -1 : 1
       places[i] = table.placeOf(hash)
     }
-    // Short loops that do nothing but load: the more of them the processor has begun, the more it waits for at once.
-    let touched = 0
-    for (let i = 0; i < count; i++) touched ^= lines[places[i]!]!
+    // Loops that do nothing but load, four at a time, and wait for nothing that they load: the more loads the processor
+    // has begun, the more it waits for at once. Behind the last one there is what an earlier batch has left.
+    let a = 0
+    let b = 0
+    let c = 0
+    let d = 0
+    for (let i = 0; i < count; i += 4) {
+      a = lines[places[i]!]!
+      b = lines[places[i + 1]!]!
+      c = lines[places[i + 2]!]!
+      d = lines[places[i + 3]!]!
+    }
+    this.touched = a ^ b ^ c ^ d
     for (let i = 0; i < count; i++) found[i] = table.candidate(hashes[i]!, places[i]!)
-    for (let i = 0; i < count; i++) touched ^= lines[found[i]! << Line.shift]!
-    for (let i = 0; i < count; i++) found[i] = Math.imul(found[i]!, kinds[i]!)
-    this.touched = touched
+    for (let i = 0; i < count; i += 4) {
+      a = lines[found[i]! << Line.shift]!
+      b = lines[found[i + 1]! << Line.shift]!
+      c = lines[found[i + 2]! << Line.shift]!
+      d = lines[found[i + 3]! << Line.shift]!
+    }
+    this.touched ^= a ^ b ^ c ^ d
     this.version = table.version
   }
 
-  /** What `lookAhead` has found for the packet of this number, if that is still so: for `process`. */
+  /**
+   * What `lookAhead` has found for the packet of this number, if that is still so, for `process`: a connection, the
+   * negative of one for what may be a reply; 0 for none.
+   */
   candidate(i: number): number {
-    return this.version === this.table.version ? this.found[i]! : 0
+    return this.version === this.table.version ? Math.imul(this.found[i]!, this.kinds[i]!) : 0
   }
 
   /**
