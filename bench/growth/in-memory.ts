@@ -21,7 +21,16 @@ interface Case {
 }
 
 /** What grows, and beside it only what tells the cases of one size apart. */
-type Group = readonly Case[]
+interface Group {
+  readonly cases: readonly Case[]
+  /** A claim is made of the first and the last of them: only those are measured in most rounds. */
+  readonly isClaimed?: true
+}
+
+/** One of so many rounds measures all cases of a group of whose ends something is claimed. */
+const ROUNDS_PER_FULL = 4
+/** How much more time such a group has than others. */
+const CLAIMED_WEIGHT = 3
 
 const base: GrowthOptions = {
   services: 1,
@@ -38,17 +47,17 @@ const ALL = 'new connections, to all services alike'
 
 function groups(quick: boolean): Group[] {
   const sizes = (all: readonly number[]): readonly number[] => (quick ? all.slice(0, 2) : all)
-  const serviceGroup = (packets: string, change: Partial<GrowthOptions>): Group =>
+  const serviceCases = (packets: string, change: Partial<GrowthOptions>): Case[] =>
     sizes(SERVICES).map((services) => ({
       parameters: { services, packets },
       options: { ...base, services, ...change },
     }))
   return [
-    serviceGroup(KNOWN, {}),
-    serviceGroup(NEW, { connections: 0 }),
-    serviceGroup(ALL, { connections: 0, targets: 'all' }),
-    ...['rr', 'wlc', 'mh'].map((scheduler) =>
-      sizes(DESTINATIONS).map((destinationsPerService) => ({
+    { cases: serviceCases(KNOWN, {}), isClaimed: true },
+    { cases: serviceCases(NEW, { connections: 0 }), isClaimed: true },
+    { cases: serviceCases(ALL, { connections: 0, targets: 'all' }) },
+    ...['rr', 'wlc', 'mh'].map((scheduler) => ({
+      cases: sizes(DESTINATIONS).map((destinationsPerService) => ({
         parameters: { destinations: destinationsPerService, scheduler },
         options: {
           ...base,
@@ -58,11 +67,13 @@ function groups(quick: boolean): Group[] {
           packetsPerJiffy: 500,
         },
       })),
-    ),
-    sizes(CONNECTIONS).map((connections) => ({
-      parameters: { connections },
-      options: { ...base, connections },
     })),
+    {
+      cases: sizes(CONNECTIONS).map((connections) => ({
+        parameters: { connections },
+        options: { ...base, connections },
+      })),
+    },
   ]
 }
 
@@ -123,17 +134,27 @@ function measure(load: GrowthLoad, packets: number): number {
 export async function measureInMemory(context: Context, share: number): Promise<void> {
   const all = groups(context.quick)
   const packets = context.quick ? PACKETS_PER_TRIAL / 10 : PACKETS_PER_TRIAL
-  for (const cases of all) {
+  const weightOf = ({ isClaimed }: Group): number => (isClaimed ? CLAIMED_WEIGHT : 1)
+  const weights = all.reduce((sum, group) => sum + weightOf(group), 0)
+  for (const group of all) {
+    const { cases, isClaimed } = group
     context.progress(`in memory, ${parametersText(cases[0]!.parameters)} and more`)
-    const loads = cases.map(({ options }) => new GrowthLoad(options))
-    for (const round of context.rounds({ least: 3, most: 15, share: (share * 0.7) / all.length }))
-      for (let i = 0; i < cases.length; i++) {
-        const place = (i + round) % cases.length
-        const load = loads[place]!
-        await context.trial(UVS, cases[place]!.parameters, round, () => [
-          [TIME, measure(load, packets)],
-        ])
+    const subjects = cases.map(({ parameters, options }) => ({
+      parameters,
+      load: new GrowthLoad(options),
+    }))
+    const ends = [subjects[0]!, subjects[subjects.length - 1]!]
+    for (const round of context.rounds({
+      least: isClaimed ? 9 : 3,
+      most: isClaimed ? 45 : 15,
+      share: (share * 0.7 * weightOf(group)) / weights,
+    })) {
+      const some = isClaimed && round % ROUNDS_PER_FULL > 0 ? ends : subjects
+      for (let i = 0; i < some.length; i++) {
+        const { parameters, load } = some[(i + round) % some.length]!
+        await context.trial(UVS, parameters, round, () => [[TIME, measure(load, packets)]])
       }
-    for (const load of loads) load.check()
+    }
+    for (const { load } of subjects) load.check()
   }
 }

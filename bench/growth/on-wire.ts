@@ -15,6 +15,11 @@ import { SERVICES } from './in-memory.js'
 import { virtualAddress } from './load.js'
 
 const THROUGHPUT: Metric = { name: 'throughput', unit: 'packets/s', better: 'higher' }
+/**
+ * What a director carries of more than it can. With this it is not to be compared with another program, which may
+ * spend its time on what it drops, but with itself: it takes a tenth of a second, so there can be many trials.
+ */
+const SATURATED: Metric = { name: 'saturated rate', unit: 'packets/s', better: 'higher' }
 
 const NEW = 'every packet a new connection'
 const KNOWN = '4,096 known connections'
@@ -154,8 +159,8 @@ const QUICK_SIZES = [1, 1000]
 
 export const onWireClaims: readonly Claim[] = [
   ...[KNOWN, NEW].map((packets) => ({
-    text: `On the wire throughput with ${MOST.toLocaleString('en-US')} services is that with one: ${packets}`,
-    metric: THROUGHPUT.name,
+    text: `On the wire uvs carries with ${MOST.toLocaleString('en-US')} services what it carries with one: ${packets}`,
+    metric: SATURATED.name,
     parameters: { services: MOST, packets },
     subject: uvs.subject.name,
     against: uvs.subject.name,
@@ -171,6 +176,9 @@ export const onWireClaims: readonly Claim[] = [
     atLeast: 10,
   },
 ]
+
+/** What is offered to saturate it, and for how long. */
+const SATURATION = { packetsPerSecond: 1_200_000, durationMs: 100 }
 
 export const onWirePlots: readonly Plot[] = [
   {
@@ -252,6 +260,24 @@ class Measurement {
     }
   }
 
+  /** The ends of uvs, in turns, with more than they can carry. */
+  async saturated(round: number): Promise<void> {
+    const ends = this.open.filter(
+      ({ contestant, services }) => contestant === uvs && (services === 1 || services === MOST),
+    )
+    if (round % 2 === 1) ends.reverse()
+    const { packetsPerSecond, durationMs } = SATURATION
+    for (const packets of [KNOWN, NEW])
+      for (const one of ends) {
+        const { services } = one
+        this.context.progress(`round ${round + 1}: saturated, ${services} services, ${packets}`)
+        await this.context.trial(uvs.subject, { services, packets }, round, async () => {
+          const { received } = await this.send(one, packets, packetsPerSecond, durationMs)
+          return [[SATURATED, (received * 1000) / durationMs]]
+        })
+      }
+  }
+
   private async throughput(one: Open, packets: string, round: number): Promise<void> {
     const { context } = this
     const { contestant, services, guesses } = one
@@ -300,5 +326,8 @@ class Measurement {
 export async function measureOnWire(context: Context, share: number): Promise<void> {
   const measurement = new Measurement(context)
   await measurement.setUp()
-  for (const round of context.rounds({ least: 2, most: 10, share })) await measurement.round(round)
+  for (const round of context.rounds({ least: 2, most: 10, share: share * 0.7 }))
+    await measurement.round(round)
+  for (const round of context.rounds({ least: 20, most: 60, share: share * 0.3 }))
+    await measurement.saturated(round)
 }
