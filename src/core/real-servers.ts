@@ -6,20 +6,20 @@ import { isSameAddress } from '../wire/ipv6.js'
  * about one (the kernel's rs_table, net/netfilter/ipvs/ip_vs_ctl.c). Those in the trash are not in it.
  */
 export class RealServers {
-  /** By the address's fold, the newest first. */
-  private readonly byAddress = new Map<number, Destination[]>()
+  /** By the address's fold, the oldest first. One server may stand behind all services there are. */
+  private readonly byAddress = new Map<number, Set<Destination>>()
 
   add(destination: Destination): void {
     const others = this.byAddress.get(destination.addressBe)
-    if (others) others.unshift(destination)
-    else this.byAddress.set(destination.addressBe, [destination])
+    if (others) others.add(destination)
+    else this.byAddress.set(destination.addressBe, new Set([destination]))
   }
 
   remove(destination: Destination): void {
     const { addressBe } = destination
-    const rest = this.byAddress.get(addressBe)!.filter((other) => other !== destination)
-    if (rest.length > 0) this.byAddress.set(addressBe, rest)
-    else this.byAddress.delete(addressBe)
+    const others = this.byAddress.get(addressBe)!
+    others.delete(destination)
+    if (others.size === 0) this.byAddress.delete(addressBe)
   }
 
   /**
@@ -56,11 +56,11 @@ export class RealServers {
    * @param port of a GUE tunnel, 0 for the other types
    */
   findTunnel(addressBe: number, port: number): Destination | undefined {
-    return this.byAddress
-      .get(addressBe)
-      ?.find(
-        ({ family, forwarding, tunnel }) =>
-          family === 4 && forwarding === 'tunnel' && tunnel.port === port,
-      )
+    let newest: Destination | undefined
+    for (const destination of this.byAddress.get(addressBe) ?? []) {
+      const { family, forwarding, tunnel } = destination
+      if (family === 4 && forwarding === 'tunnel' && tunnel.port === port) newest = destination
+    }
+    return newest
   }
 }
