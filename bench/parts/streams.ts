@@ -156,7 +156,7 @@ export const streams: Part = {
     'time is what all processors of the machine were busy with (/proc/stat, neither idle nor stolen), other ' +
     'programs included, divided by what arrived; the director’s share is what is above “no director” in the same round.',
   needsRoot: true,
-  seconds: 120,
+  seconds: 150,
   claims,
   plots,
   async run(context) {
