@@ -68,7 +68,7 @@ export interface Crew {
   clientPrefixLength: number
 }
 
-/** A destination in the trash that no connection of any worker uses: its slot, and how often it was removed. */
+/** A destination in the trash that no connection of any worker uses: its slot, and its removal. */
 export interface Forgettable {
   slot: number
   discards: number
@@ -90,6 +90,8 @@ export class Configuration {
   /** Goes through the trash, while it does. */
   private sweeping: Iterator<Destination> | undefined
   private forgettable: Forgettable[] = []
+  /** How many times a destination was removed. */
+  private discards = 0
   /**
    * Counts the changes by which packets may become requests to a service that were none, or the other way round: the
    * same for directors that have carried out the same commands. 32 bits.
@@ -234,7 +236,9 @@ export class Configuration {
       const { value: destination } = this.sweeping.next() as IteratorResult<Destination, undefined>
       if (destination === undefined) break
       work.left -= Cost.look
-      if (destination.references > 0) {
+      // A sweep that took many calls is of an earlier moment than what was removed between them.
+      const isLater = ((destination.discardedJiffies - now) | 0) > 0
+      if (isLater || destination.references > 0) {
         destination.idleSinceJiffies = undefined
       } else if (destination.idleSinceJiffies === undefined) {
         destination.idleSinceJiffies = now
@@ -465,7 +469,8 @@ export class Configuration {
   /** Into the trash with a destination that is in no service's list any more: connections may still use it. */
   private discard(destination: Destination): void {
     destination.available = false
-    destination.discards++
+    destination.discards = ++this.discards
+    destination.discardedJiffies = this.now
     this.realServers.remove(destination)
     this.estimator.stop(destination.counters)
     destination.idleSinceJiffies = undefined

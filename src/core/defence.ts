@@ -87,6 +87,7 @@ export class Defence {
 
     settings.dropEntry = nextMode(dropEntry, isShort)
     this.dropsEntries = settings.dropEntry > 1
+    if (!this.dropsEntries) this.looksLeft = 0
 
     settings.dropPacket = nextMode(dropPacket, isShort)
     if (settings.dropPacket === 3) this.dropRate = settings.alwaysModeDropRate

@@ -70,8 +70,10 @@ export class Destination {
     this.addressBe = foldAddress(address.words, 0)
   }
 
-  /** How often it has gone to the trash. */
+  /** Which removal of a destination it was that it went to the trash by, from 1 on; the same for a whole crew. */
   discards = 0
+  /** When that was. */
+  discardedJiffies = 0
   /** Packets from its address may be replies that are masqueraded, or may have been since it came. */
   mayMasquerade = false
   private memories = 0
