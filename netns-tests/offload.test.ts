@@ -8,7 +8,7 @@ import { Capture, onesComplementSum, readIp, type CapturedIp } from './support/c
 import { buildWithDaemon, serve, skip } from './support/director.js'
 import { download, upload } from './support/traffic.js'
 
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 const BULK_BYTES = 50_000_000
 const MTU = 1500

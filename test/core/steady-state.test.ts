@@ -90,8 +90,8 @@ if (child !== undefined && child.startsWith('--run=')) {
       const { stdout, stderr, status } = spawnSync(
         process.execPath,
         ['--expose-gc', '--trace-gc', fileURLToPath(import.meta.url), `--run=${i}`],
-        // without tap's loaders and coverage, whose garbage is not ours
-        { encoding: 'utf8', env: { PATH: process.env.PATH } },
+        // without tap's loaders and coverage, whose garbage is not ours, but with its patience
+        { encoding: 'utf8', env: { PATH: process.env.PATH, TAP_TIMEOUT: '600' } },
       )
       t.equal(status, 0, stderr)
       const lines = stdout.split('\n')
