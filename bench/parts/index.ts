@@ -9,6 +9,7 @@ export const parts: ReadonlyMap<string, () => Promise<Part>> = new Map<string, (
     ['schedulers', async () => (await import('./schedulers.js')).schedulers],
     ['streams', async () => (await import('./streams.js')).streams],
     ['workers', async () => (await import('./workers.js')).workers],
+    ['workers-wire', async () => (await import('./workers-wire.js')).workersWire],
     ['wire', async () => (await import('./wire.js')).wire],
   ],
 )

@@ -16,19 +16,37 @@ const modelled: Metric = {
   better: 'higher',
 }
 
+const modelledConnections: Metric = {
+  name: 'connections begun per second by the model',
+  unit: 'connections/s',
+  better: 'higher',
+}
+const cost: Metric = { name: 'what the model goes by', unit: 'ns', better: 'lower' }
+
 const alone: Subject = { name: 'directors that share nothing', role: 'limit' }
 const own: Subject = { name: 'uvs, each worker gets its own packets', role: 'uvs' }
 const any: Subject = { name: 'uvs, packets come in by any queue', role: 'uvs' }
 
 const modelOfOwn: Subject = { name: 'model, each worker gets its own packets', role: 'uvs' }
 const modelOfAny: Subject = { name: 'model, packets come in by any queue', role: 'uvs' }
+const modelOfCrowd: Subject = {
+  name: 'model, any queue, and each core slows the others as two do here',
+  role: 'uvs',
+}
+const modelOfConnections: Subject = { name: 'model, connections by round robin', role: 'uvs' }
+
+const ownPacket: Subject = { name: 'a packet of the own worker', role: 'uvs' }
+const handingOver: Subject = { name: 'that it is handed over: more', role: 'uvs' }
+const crowding: Subject = { name: 'that another core works: more', role: 'limit' }
+const beginning: Subject = { name: 'a connection that begins', role: 'uvs' }
+const sharing: Subject = { name: 'of that, what is common', role: 'uvs' }
 
 const CONNECTIONS = 65536
 const MILLISECONDS = 400
 /** A trial during which others had the processors for longer is taken again, so many times at most. */
 const MOST_WAITED = 0.1
 const ATTEMPTS = 3
-const MODELLED_WORKERS = [1, 2, 3, 4, 6, 8, 12, 16]
+const MODELLED_WORKERS = Array.from({ length: 16 }, (_, i) => i + 1)
 
 export const workers: Part = {
   name: 'workers',
@@ -40,8 +58,13 @@ export const workers: Part = {
     'Packets come in at the worker whose they are, or by any queue, so that with two workers half of them are ' +
     'handed over. Rates are by the processor time of the threads, as if each had a core to itself. Beyond the cores ' +
     'of this machine there is a model, and it is called one: N workers carry N / (own + handed over × (N - 1) / N) ' +
-    'packets a second, with the time of an own packet and what handing one over adds, both measured with two workers; ' +
-    'what is not in it is the memory bandwidth of more cores, and rings between sockets.',
+    'packets a second, with the time of an own packet and what handing one over adds, both measured with two workers. ' +
+    'How much more cores get in each other’s way at caches and memory cannot be known here; so it is computed, too, as ' +
+    'if each core more slowed all others by as much as the second slows the first on this machine, whose two ' +
+    'processors may well be one core’s threads: the truth lies between the two. Connections that begin take what ' +
+    'they take of each worker, but what is common (a lock and some counts) is taken by one after the other: N workers ' +
+    'begin as many as N allow, but no more than 1 / common, as if all of that had to wait for each other. Not in the ' +
+    'model are sockets with memory of their own.',
   needsRoot: false,
   seconds: 60,
   claims: [
@@ -97,6 +120,15 @@ export const workers: Part = {
       caption:
         'Not measured: computed from the measured times of an own packet and of one that is handed over.',
     },
+    {
+      title: 'Connections begun a second on more cores: a model',
+      metric: modelledConnections.name,
+      x: 'workers',
+      xScale: 'linear',
+      yScale: 'linear',
+      caption:
+        'Not measured: what is common to all workers is taken by one after the other, which bounds them together.',
+    },
   ],
   async run(context) {
     const counts = availableParallelism() > 1 ? [1, 2] : [1]
@@ -107,7 +139,7 @@ export const workers: Part = {
     for (const round of context.rounds({ least: 3, most: 15, share: 0.9 })) {
       const ofRound = new Map<string, TrialResult>()
       for (const count of counts)
-        for (const subject of rotated(count === 1 ? [alone] : [alone, own, any], round)) {
+        for (const subject of rotated(count === 1 ? [alone, own] : [alone, own, any], round)) {
           const traffic = subject === any ? 'any' : 'own'
           const isCrew = subject !== alone
           context.progress(`${count} × ${subject.name}`)
@@ -125,16 +157,13 @@ export const workers: Part = {
           })
         }
       for (const count of counts)
-        for (const subject of rotated(count === 1 ? [alone] : [alone, own], round)) {
+        for (const subject of rotated([alone, own], round)) {
           context.progress(`${count} × ${subject.name}, new connections`)
           await context.trial(subject, { workers: count }, round, async () => {
             const isCrew = subject !== alone
-            const { packetsPerSecond } = await settle(context, {
-              workers: count,
-              isCrew,
-              traffic: 'new',
-            })
-            return [[connectionsBegun, packetsPerSecond]] as const
+            const result = await settle(context, { workers: count, isCrew, traffic: 'new' })
+            ofRound.set(`${subject.name} ${count} new`, result)
+            return [[connectionsBegun, result.packetsPerSecond]] as const
           })
         }
       await model(context, round, ofRound)
@@ -152,19 +181,43 @@ async function model(
   round: number,
   ofRound: ReadonlyMap<string, TrialResult>,
 ): Promise<void> {
-  const home = ofRound.get(`${own.name} 2`)
+  const timeOf = (key: string): number | undefined => ofRound.get(key)?.nanosecondsPerPacket
   const anywhere = ofRound.get(`${any.name} 2`)
-  if (!home || !anywhere || anywhere.handedOverShare === 0) return
-  const each = home.nanosecondsPerPacket
+  const each = timeOf(`${own.name} 2`)
+  const undisturbed = timeOf(`${alone.name} 1`)
+  const disturbed = timeOf(`${alone.name} 2`)
+  const begun = timeOf(`${own.name} 2 new`)
+  const begunAlone = timeOf(`${alone.name} 1 new`)
+  const begunByOne = timeOf(`${own.name} 1 new`)
+  if (!anywhere || !each || !undisturbed || !disturbed || !begun || !begunAlone || !begunByOne)
+    return
+  if (anywhere.handedOverShare === 0) return
   const added = (anywhere.nanosecondsPerPacket - each) / anywhere.handedOverShare
-  for (const count of MODELLED_WORKERS)
-    for (const [subject, share] of [
-      [modelOfOwn, 0],
-      [modelOfAny, (count - 1) / count],
+  const slowing = Math.max(0, disturbed / undisturbed - 1)
+  const common = Math.max(1, begunByOne - begunAlone)
+  for (const [subject, nanoseconds] of [
+    [ownPacket, each],
+    [handingOver, added],
+    [crowding, slowing * undisturbed],
+    [beginning, begun],
+    [sharing, common],
+  ] as const)
+    await context.trial(subject, {}, round, () => [[cost, nanoseconds]])
+  for (const count of MODELLED_WORKERS) {
+    const any = each + (added * (count - 1)) / count
+    const crowded = (any * (1 + slowing * (count - 1))) / (1 + slowing)
+    for (const [subject, time] of [
+      [modelOfOwn, each],
+      [modelOfAny, any],
+      [modelOfCrowd, crowded],
     ] as const)
       await context.trial(subject, { workers: count }, round, () => [
-        [modelled, (count * 1e9) / (each + added * share)],
+        [modelled, (count * 1e9) / time],
       ])
+    await context.trial(modelOfConnections, { workers: count }, round, () => [
+      [modelledConnections, 1e9 * Math.min(count / begun, 1 / common)],
+    ])
+  }
 }
 
 /** One trial, again if others had the processors meanwhile. */

@@ -62,14 +62,19 @@ export class Testbed {
    * Adds a director: its namespace, links, addresses and neighbours. What forwards in it is the caller's.
    *
    * @param to where frames are addressed to, and where they have to be addressed to when they come out of it
+   * @param queues of each of its interfaces
    */
-  async addDirector(role: string, to: { virtual: string; server: string }): Promise<Director> {
+  async addDirector(
+    role: string,
+    to: { virtual: string; server: string },
+    queues = 1,
+  ): Promise<Director> {
     const tester = (this.tester ??= await this.addTester())
     const namespace = await this.lab.addNamespace(`director-${role}`)
     const number = this.lanes.length
     const [transmit, receive] = [`t${number}`, `r${number}`]
-    await this.lab.connect(tester, transmit, namespace, 'eth0')
-    await this.lab.connect(namespace, 'eth1', tester, receive)
+    await this.lab.connect(tester, transmit, namespace, 'eth0', queues)
+    await this.lab.connect(namespace, 'eth1', tester, receive, queues)
     await namespace.ip('address', 'add', '10.0.0.1/24', 'dev', 'eth0')
     await namespace.ip('address', 'add', `${VIRTUAL_ADDRESS}/32`, 'dev', 'eth0')
     await namespace.ip('address', 'add', '10.1.0.1/24', 'dev', 'eth1')
