@@ -1,10 +1,12 @@
 // Two workers, real traffic: requests come in by one queue and replies by the other, so that every packet of half
 // of the clients is handed over, once in each direction.
+import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { ApiClient } from '../src/control/api-client.js'
 import { Lab, type Namespace } from '../src/lab/lab.js'
+import { sleep } from '../src/lab/process.js'
 import {
   buildTopology,
   ECHO_PORT,
@@ -23,6 +25,8 @@ import { becomeClient, download, echoAnswers, tally, whoAnswers } from './suppor
 t.setTimeout(600_000)
 
 const WORKERS = ['--workers', '2']
+
+const program = (file: string): string => fileURLToPath(new URL(file, import.meta.url))
 
 for (const driver of ['afxdp', 'tun'] as Driver[])
   void t.test(`two workers on ${driver}`, { skip }, async (t) => {
@@ -111,6 +115,33 @@ for (const driver of ['afxdp', 'tun'] as Driver[])
       )
     })
 
+    await t.test('a setting that is changed at runtime holds for every worker', async (t) => {
+      await serve(topology, daemon, { protocol: 'udp', port: ECHO_PORT })
+      const api = new ApiClient(daemon.socketPath)
+      const set = (value: string) =>
+        api.execute([{ op: 'set-setting', name: 'expire_nodest_conn', value }])
+      for (const expires of [false, true]) {
+        await set(expires ? '1' : '0')
+        for (const address of clients.slice(0, 8)) {
+          await becomeClient(client, address)
+          await echoAnswers(client, virtualAddress, ECHO_PORT, 2)
+        }
+        const service = `-u ${virtualAddress}:${ECHO_PORT}`.split(' ')
+        const ofService = async () =>
+          (await connectionsOf(daemon)).filter((line) => line.includes(`:${ECHO_PORT} `)).length
+        t.ok((await ofService()) >= 16)
+        for (const { address } of servers)
+          await uvsadm(daemon, ['-d', ...service, '-r', `${address}:${ECHO_PORT}`])
+        // Connections of destinations that are removed end at once, or in their time.
+        const deadline = Date.now() + (expires ? 30_000 : 0)
+        while ((await ofService()) > 0 && Date.now() < deadline) await sleep(50)
+        if (expires) t.equal(await ofService(), 0, 'those of all workers have ended')
+        else t.ok((await ofService()) >= 16, 'they are still there')
+        if (!expires) await serve(topology, daemon, { protocol: 'udp', port: ECHO_PORT })
+      }
+      await set('0')
+    })
+
     await t.test('much data is what it was', async (t) => {
       await serve(topology, daemon, { port: HTTP_PORT })
       for (const address of clients.slice(0, 4)) {
@@ -150,6 +181,20 @@ for (const driver of ['afxdp', 'tun'] as Driver[])
       t.strictSame(await kernelState(director), untouched, 'the kernel is as it was')
     })
 
+    await t.test('where one worker fails, all end, with what it was', async (t) => {
+      const crash = `${lab.folder}/crash`
+      const failing = lab.start(director, 'failing', 'env', [
+        ...[`CRASH=${crash}`, process.execPath, '--import', program('./support/crash.js')],
+        ...[program('../src/cli/uvsd.js'), '--socket', `${crash}.sock`, ...WORKERS],
+        ...topology.portSpecs.flatMap((spec) => ['--port', spec]),
+      ])
+      await failing.waitForLine(/uvsd: ready/)
+      writeFileSync(`${crash}.1`, '')
+      t.equal(await failing.waitForExit(), 1)
+      t.match(failing.output, /the data-plane thread has failed: Error: a fault in the data-plane/)
+      t.strictSame(await kernelState(director), untouched)
+    })
+
     await t.test('all workers end when their device is gone', async (t) => {
       if (driver !== 'tun') return
       const third = await startDaemon(topology, { name: 'third', extraArguments: WORKERS })
@@ -166,7 +211,7 @@ void t.test('an interface with too few queues is refused, with what to do', { sk
   const topology = await buildTopology(lab, { method: 'nat', driver: 'afxdp', servers: 1 })
   const daemon = lab.start(topology.director, 'uvsd', process.execPath, [
     ...[
-      fileURLToPath(new URL('../src/cli/uvsd.js', import.meta.url)),
+      program('../src/cli/uvsd.js'),
       '--port',
       'afxdp:eth0',
       '--socket',

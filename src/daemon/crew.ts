@@ -89,7 +89,11 @@ export class Crew {
             {
               wanted: options.wanted,
               forgettable: (destinations) => threads.forEach((one) => one.forget(destinations)),
-              failed: options.failed,
+              failed: (error) => {
+                // The others do not wait for it when they end.
+                if (plan) Atomics.store(new Int32Array(plan.ending), self, 1)
+                options.failed(error)
+              },
             },
             wakeUps[self]!,
           ),
