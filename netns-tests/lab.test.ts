@@ -102,6 +102,7 @@ void t.test('the command line', async (t) => {
     [['nat', '--driver', 'dpdk'], /'dpdk' is no driver/],
     [['dr', '--driver', 'tun'], /dr does not go with the driver tun, but with afxdp, tap/],
     [['--servers', '0'], /--servers 0: must be a number from 1 to 100/],
+    [['--scheduler', 'fair'], /'fair' is no scheduler; it is one of rr, wrr, lc, /],
     [['nat', 'dr'], /'dr' is one argument too many/],
     [['--end', 'uvs0'], /no lab 'uvs0' is up/],
     [['--sudo'], /--sudo/],

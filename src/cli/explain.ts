@@ -14,7 +14,15 @@ export async function main(args: string[]): Promise<number> {
     return 0
   }
   if (file === undefined || !/^\d+$/.test(line ?? '') || more.length > 0) {
-    process.stderr.write(`uvs explain: a file and the number of a line\n\n${help}`)
+    const problem =
+      file === undefined
+        ? 'the scenario is missing'
+        : line === undefined
+          ? 'the number of a line is missing'
+          : more.length > 0
+            ? `one line at a time: '${more[0]}'`
+            : `'${line}' is no number of a line`
+    process.stderr.write(`uvs explain: ${problem}\n\n${help}`)
     return 2
   }
   const scenario = readScenario(file)

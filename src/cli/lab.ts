@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { schedulers } from '../core/schedulers/index.js'
 import { expect, weightsFor, type Expectation } from '../lab/expectation.js'
 import { askByHttp } from '../lab/http-client.js'
 import { endLab, Lab, listLabs } from '../lab/lab.js'
@@ -231,7 +232,7 @@ function explainKept(lab: Lab, say: (line: string) => void): void {
   say('\nThe lab stays up. A shell in each namespace, and the end of it all:')
   for (const { name } of lab.namespaces) say(`  sudo ip netns exec ${name} bash`)
   say(`  sudo scripts/lab --end ${lab.name}`)
-  say(`uvsadm for its director: UVS_SOCKET=${lab.folder}/uvsd.sock npx uvsadm -Ln`)
+  say(`uvsadm for its director: sudo npx uvsadm --socket ${lab.folder}/uvsd.sock -Ln`)
   say(`Logs are in ${lab.folder}.`)
 }
 
@@ -276,6 +277,9 @@ function parseOptions(args: string[]): Options {
     throw new Error(
       `${method} does not go with the driver ${driver}, but with ${driversOf[method].join(', ')}`,
     )
+  const able = [...schedulers.keys()].filter((name) => name !== 'none')
+  if (!able.includes(values.scheduler))
+    throw new Error(`'${values.scheduler}' is no scheduler; it is one of ${able.join(', ')}`)
   return {
     method,
     driver,

@@ -19,7 +19,7 @@ Usage: uvs replay FILE.scn [--trace OUT.ndjson] [--pcap OUT.pcap] [--seed N] [--
   --seed N       of what the director draws at random, 1
   --json         the trace on standard output, as --trace -
 
-Unless standard output is taken by one of these, the run is told line by line.
+Without --trace, --json and --pcap -, the run is told line by line.
 `
 
 /** `uvs replay`. Exit status: 0, 2 for a wrong command line; a scenario that cannot be read throws. */

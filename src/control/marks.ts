@@ -234,8 +234,11 @@ export async function runMark(
       case '-h':
         streams.stdout(markUsage)
         return 0
-      default:
+      case undefined:
         streams.stderr(markUsage)
+        return 2
+      default:
+        streams.stderr(`uvs mark: there is no command '${verb}'\n\n${markUsage}`)
         return 2
     }
   } catch (error) {

@@ -84,7 +84,9 @@ export async function explainLine(scenario: Scenario, line: number): Promise<str
   const source = sourceOf(scenario)
   const asked = events.filter((each) => each.line === line && each.kind !== 'sysctl')
   if (asked.length === 0)
-    throw new RangeError(`${name}: line ${line} has neither a packet nor a command`)
+    throw new RangeError(
+      `${name}: line ${line} has neither a packet nor a command; ${linesOf(events)}`,
+    )
   const out: string[] = []
   for (const event of asked) {
     let trace: Trace = []
@@ -97,6 +99,16 @@ export async function explainLine(scenario: Scenario, line: number): Promise<str
     out.push(said, ...packetLines(event), ...reasons)
   }
   return `${out.join('\n')}\n`
+}
+
+/** Where packets and commands are, for somebody who has asked for another line. */
+function linesOf(events: readonly Event[]): string {
+  const of = (kind: Event['kind'], what: string): string => {
+    const lines = [...new Set(events.filter((each) => each.kind === kind).map(({ line }) => line))]
+    const more = lines.length > 30 ? ' …' : ''
+    return lines.length === 0 ? `no ${what}` : `${what} in ${lines.slice(0, 30).join(' ')}${more}`
+  }
+  return `it has ${of('packet', 'packets')}, and ${of('ipvsadm', 'commands')}`
 }
 
 function sourceOf(scenario: Scenario): ReadonlyMap<number, string> {

@@ -14,6 +14,20 @@ void t.test('help goes to stdout, complaints to stderr', async (t) => {
   t.equal((await uvs('toString')).status, 2, 'a name that every object has is no tool')
 })
 
+void t.test('explain says what is missing', async (t) => {
+  for (const [args, problem] of [
+    [[], 'the scenario is missing'],
+    [['a.scn'], 'the number of a line is missing'],
+    [['a.scn', 'x'], "'x' is no number of a line"],
+    [['a.scn', '1', '2'], "one line at a time: '2'"],
+  ] as const)
+    t.match(await uvs('explain', ...args), {
+      status: 2,
+      stdout: '',
+      stderr: `uvs explain: ${problem}\n\nSays what`,
+    })
+})
+
 void t.test('doctor says the same to people and to programs', async (t) => {
   const { stdout } = await uvs('doctor', '--json')
   const findings = JSON.parse(stdout) as { what: string; answer: string; note: string }[]

@@ -113,5 +113,5 @@ t.test('uvs mark on a director', async (t) => {
   t.equal((await run('save')).stdout, saved, 'a bad file changes nothing')
   t.strictSame(await run('flush'), quiet)
   t.strictSame(await run('list'), quiet)
-  t.match(await run('nonsense'), { status: 2, stderr: /Usage/ })
+  t.match(await run('nonsense'), { status: 2, stderr: /no command 'nonsense'\n\n[^]*Usage/ })
 })
