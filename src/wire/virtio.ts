@@ -11,6 +11,7 @@
  * and ports are right for that, and `restore` takes the ports out again.
  */
 import { finish, fold } from './checksum.js'
+import { IpProtocol, swap16 } from './ipv4.js'
 import * as tcp from './tcp.js'
 import * as udp from './udp.js'
 
@@ -32,6 +33,9 @@ export const GsoType = { none: 0, tcpIpv4: 1, tcpIpv6: 4, udp: 5 } as const
 const GSO_ECN = 0x80
 
 const MIN_IP_HEADER_BYTES = 20
+const IPV6_HEADER_BYTES = 40
+/** Place of the protocol in an IPv4 header. */
+const PROTOCOL = 9
 const TCP_DATA_OFFSET = 12
 
 /** What is to become of a packet by its header. */
@@ -61,27 +65,32 @@ export function accept(
   network: number,
   length: number,
 ): Request {
+  const isWhole = bytes[header + GSO_TYPE] === GsoType.none
   const gsoType = bytes[header + GSO_TYPE]! & ~GSO_ECN
   if ((bytes[header + FLAGS]! & NEEDS_CHECKSUM) === 0)
-    return gsoType === GsoType.none ? Request.none : Request.malformed
+    return isWhole ? Request.none : Request.malformed
   const from = halfs[(header + CHECKSUM_FROM) >> 1]!
   const at = halfs[(header + CHECKSUM_AT) >> 1]!
   if (((from | at) & 1) !== 0 || from < MIN_IP_HEADER_BYTES || from + at + 2 > length)
     return Request.malformed
+  // What is behind the packet's end by its own header is cut off later on.
+  const version = bytes[network]! >>> 4
+  const totalBytes = Math.min(length, totalLength(halfs, version, network))
+  if (from + at + 2 > totalBytes) return Request.malformed
   const transport = network + from
-  if (gsoType !== GsoType.none) {
-    const version = bytes[network]! >>> 4
+  if (!isWhole) {
     const isTcp =
       (gsoType === GsoType.tcpIpv4 && version === 4) ||
       (gsoType === GsoType.tcpIpv6 && version === 6)
     if (isTcp ? at !== tcp.CHECKSUM : gsoType !== GsoType.udp || at !== udp.CHECKSUM)
       return Request.malformed
+    if (!isBehindIp(bytes, version, network, from, isTcp)) return Request.malformed
     const transportBytes = isTcp
       ? (bytes[transport + TCP_DATA_OFFSET]! >>> 4) << 2
       : udp.HEADER_BYTES
     if (
       transportBytes < (isTcp ? tcp.MIN_HEADER_BYTES : udp.HEADER_BYTES) ||
-      from + transportBytes > length ||
+      from + transportBytes > totalBytes ||
       halfs[(header + SEGMENT_BYTES) >> 1] === 0
     )
       return Request.malformed
@@ -96,6 +105,27 @@ export function accept(
       (at === udp.CHECKSUM ? 0xffff : 0)
   }
   return Request.some
+}
+
+/** Bytes of the packet as its IP header has it. */
+function totalLength(halfs: Uint16Array, version: number, network: number): number {
+  if (version !== 6) return swap16(halfs[(network >> 1) + 1]!)
+  return IPV6_HEADER_BYTES + swap16(halfs[(network >> 1) + 2]!)
+}
+
+/** Whether the transport header begins where the IP header says, as far as that is to be seen without a walk. */
+function isBehindIp(
+  bytes: Uint8Array,
+  version: number,
+  network: number,
+  from: number,
+  isTcp: boolean,
+): boolean {
+  if (version === 6) return from >= IPV6_HEADER_BYTES
+  return (
+    (bytes[network]! & 0xf) << 2 === from &&
+    bytes[network + PROTOCOL] === (isTcp ? IpProtocol.tcp : IpProtocol.udp)
+  )
 }
 
 /** Undoes what `accept` has done to the checksum, which has been updated since then. */

@@ -12,14 +12,16 @@ import {
 } from '../../src/wire/checksum.js'
 import * as ipv4 from '../../src/wire/ipv4.js'
 import * as virtio from '../../src/wire/virtio.js'
+import { plainChecksum } from '../support/packets.js'
+import { seedOr } from '../support/seed.js'
 
 const FRAME_BYTES = 128 * 1024
 
 /** A pool with offload, with one packet in a frame as a TUN device gives it. */
-function received(header: string, packet: Uint8Array, frames = 64) {
+function received(header: string, packet: Uint8Array, frames = 64, frameBytes = FRAME_BYTES) {
   const pool = new FramePool(
-    new ArrayBuffer(FRAME_BYTES * frames),
-    FRAME_BYTES,
+    new ArrayBuffer(frameBytes * frames),
+    frameBytes,
     frames,
     undefined,
     true,
@@ -185,10 +187,126 @@ t.test('a header that does not go with its packet is told', async (t) => {
     ['IPv6 in an IPv4 packet', '01 04 2800 0200 1400 1000 0000'],
     ['UDP with TCP’s checksum', '01 05 2800 0200 1400 1000 0000'],
     ['a type that nobody knows', '01 07 2800 0200 1400 1000 0000'],
+    ['congestion, and no type', '01 80 ffff 0200 1400 1000 0000'],
+    ['congestion, and nothing else', '00 80 0000 0000 0000 0000 0000'],
+    ['a transport header in the middle of another', '01 01 2800 0200 1600 1000 0000'],
   ] as const) {
     const { pool, offset } = received(header, TCP)
     t.equal(pool.requestOf(offset), MALFORMED, what)
   }
+  const short = Uint8Array.from(TCP)
+  short[3] = 36
+  t.equal(received(TCP_HEADER, short).pool.requestOf(IP_HEADROOM), MALFORMED, 'behind IP’s end')
   const { pool, offset } = received('00 00 0000 0000 0000 0000 0000', TCP)
   t.equal(pool.requestOf(offset), 0, 'nothing is asked for')
 })
+
+t.test(
+  'whatever header comes with a packet, all that is written is in frames taken for it',
+  async (t) => {
+    const random = new SeededRandom(seedOr(23))
+    const below = (n: number): number => (random.next() >>> 0) % n
+    const oneOf = <T>(...values: readonly T[]): T => values[below(values.length)]!
+    const FRAMES = 40
+    let accepted = 0
+    let cut = 0
+    for (let trial = 0; trial < 3000; trial++) {
+      const isIpv6 = below(3) === 0
+      const isUdp = below(2) === 0
+      const ipBytes = isIpv6 ? 40 : oneOf(20, 20, 24)
+      const payload = below(oneOf(3, 50, 1500))
+      const packet = Uint8Array.from({ length: ipBytes + (isUdp ? 8 : 20) + payload }, () =>
+        random.next(),
+      )
+      const view = new DataView(packet.buffer)
+      packet[0] = isIpv6 ? 0x60 : 0x40 | (ipBytes >> 2)
+      packet[isIpv6 ? 6 : 9] = isUdp ? 17 : 6
+      if (isIpv6) view.setUint16(4, packet.length - 40)
+      else view.setUint16(2, packet.length)
+      if (!isIpv6) {
+        view.setUint16(6, 0)
+        if (ipBytes > 20) packet.fill(1, 20, 24)
+        view.setUint16(10, 0)
+        view.setUint16(10, plainChecksum(packet.subarray(0, ipBytes)))
+      }
+      if (!isUdp) packet[ipBytes + 12] = 0x50
+      const checksumAt = isUdp ? 6 : 16
+      view.setUint16(
+        ipBytes + checksumAt,
+        0xffff ^ plainChecksum(pseudoHeader(packet, packet.length - ipBytes)),
+      )
+      // Sound, but for one in two that is not in one place, or nowhere.
+      const header = Buffer.alloc(12)
+      header.set([1, isUdp ? oneOf(0, 5) : oneOf(0, isIpv6 ? 4 : 1, (isIpv6 ? 4 : 1) | 0x80)])
+      header.writeUInt16LE(below(65536), 2)
+      header.writeUInt16LE(oneOf(1, 7, 100, 536, 1400), 4)
+      header.writeUInt16LE(ipBytes, 6)
+      header.writeUInt16LE(checksumAt, 8)
+      const isSpoiled = below(2) === 0
+      if (isSpoiled)
+        for (let times = 1 + below(3); times > 0; times--)
+          if (below(4) === 0) packet[below(Math.min(packet.length, 60))] = random.next()
+          else if (below(3) === 0)
+            header.writeUInt16LE(oneOf(0, 1, 2, 0x7fff, 0xfffe, 0xffff), 2 * below(5))
+          else if (below(3) === 0) header[1] = oneOf(0x80, 0, 1, 4, 5)
+          else header[below(10)] = random.next()
+      const { pool, offset } = received(header.toString('hex'), packet, FRAMES, 2048 * 2)
+      const request = pool.requestOf(offset)
+      if (!isSpoiled && request === MALFORMED) return t.fail(`trial ${trial}: refused`)
+      if (request <= 0) continue
+      accepted++
+      pool.wireBytes(offset, packet.length)
+      const before = pool.bytes.slice()
+      const taken = new Set<number>()
+      const take = pool.take.bind(pool)
+      pool.take = () => {
+        const frame = take()
+        taken.add(frame)
+        return frame
+      }
+      const pieces = new FrameBatch(FRAMES)
+      // The director sends no more of it than its IP header says.
+      const total = Math.min(packet.length, isIpv6 ? 40 + view.getUint16(4) : view.getUint16(2))
+      const isCut = segment(pool, offset, total, pieces)
+      for (let frame = 0; frame < pool.bytes.length; frame += pool.frameSize) {
+        if (taken.has(frame)) continue
+        const end = frame + pool.frameSize
+        if (Buffer.compare(before.subarray(frame, end), pool.bytes.subarray(frame, end)) !== 0)
+          return t.fail(`trial ${trial}: writes into another's frame`)
+      }
+      if (!isCut) {
+        t.equal(taken.size, 0)
+        continue
+      }
+      cut++
+      for (let i = 0; i < pieces.count; i++) {
+        const piece = pool.bytes.slice(pieces.offsets[i], pieces.offsets[i]! + pieces.lengths[i]!)
+        if (isSpoiled) continue
+        const said = new DataView(piece.buffer).getUint16(isIpv6 ? 4 : 2) + (isIpv6 ? 40 : 0)
+        const sum = plainChecksum(
+          pseudoHeader(piece, piece.length - ipBytes),
+          piece.subarray(ipBytes),
+        )
+        const ip = isIpv6 ? 0 : plainChecksum(piece.subarray(0, ipBytes))
+        if (said !== piece.length || sum !== 0 || ip !== 0)
+          return t.fail(`trial ${trial}: segment ${i} of ${pieces.count}`, {
+            said,
+            sum,
+            ip,
+            header,
+            packet,
+          })
+      }
+      pool.writeRequest(offset)
+    }
+    t.ok(accepted > 1000 && cut > 800, `${accepted} accepted, ${cut} cut`)
+  },
+)
+
+/** What a transport checksum covers beside its segment, in bytes and in front of it. */
+function pseudoHeader(packet: Uint8Array, transportBytes: number): Uint8Array {
+  const isIpv6 = packet[0]! >>> 4 === 6
+  const addresses = isIpv6 ? packet.subarray(8, 40) : packet.subarray(12, 20)
+  const protocol = packet[isIpv6 ? 6 : 9]!
+  return Uint8Array.of(...addresses, 0, protocol, transportBytes >> 8, transportBytes & 0xff)
+}
