@@ -33,7 +33,7 @@ void t.test('a quick run measures all subjects and leaves nothing', { skip }, as
   const orphansBefore = orphans()
   const folder = mkdtempSync(join(tmpdir(), 'uvs-bench-streams-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
-  const { status, stderr } = await run(process.execPath, [toolbox, 'bench', 'streams', '--quick', '--out', folder]) // prettier-ignore
+  const { status, stderr } = await run(process.execPath, [toolbox, 'bench', 'streams', '--quick', '--out', folder], { timeoutMs: 500_000 }) // prettier-ignore
   t.equal(status, 0, stderr)
   const result = JSON.parse(readFileSync(join(folder, 'result.json'), 'utf8')) as RunResult
   const [part] = result.parts

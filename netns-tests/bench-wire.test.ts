@@ -109,7 +109,7 @@ void t.test('a quick run measures all subjects and leaves nothing', { skip }, as
   // On a busy machine some trials are in vain, and then there may be no figure at all for somebody.
   let missing: string[] = []
   for (let tries = 0; tries === 0 || (missing.length > 0 && tries < 4); tries++) {
-    const { status, stderr } = await run(process.execPath, [toolbox, 'bench', 'wire', '--quick', '--out', folder]) // prettier-ignore
+    const { status, stderr } = await run(process.execPath, [toolbox, 'bench', 'wire', '--quick', '--out', folder], { timeoutMs: 500_000 }) // prettier-ignore
     t.equal(status, 0, stderr)
     const result = JSON.parse(readFileSync(join(folder, 'result.json'), 'utf8')) as RunResult
     const [part] = result.parts

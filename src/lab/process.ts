@@ -11,7 +11,7 @@ export interface CommandResult {
 export interface CommandOptions {
   /** Text for its standard input; without it there is none. */
   input?: string
-  /** Ends the command with SIGKILL after this long; two minutes when not given. */
+  /** Ends the command with SIGKILL after this long; five minutes when not given. */
   timeoutMs?: number
   environment?: Record<string, string>
 }
@@ -40,7 +40,7 @@ export function run(
       env: { ...process.env, ...options.environment },
     })
     // spawn's own timeout outlives a command that could not be started.
-    const killer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 120_000)
+    const killer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 300_000)
     const stdout: Buffer[] = []
     const stderr: Buffer[] = []
     child.stdout!.on('data', (chunk: Buffer) => stdout.push(chunk))
