@@ -62,14 +62,21 @@ static Napi::Value MapMemory(const Napi::CallbackInfo& info) {
       reinterpret_cast<void*>(bytes));
 }
 
-// readClock(cell)
-static void ReadClock(const Napi::CallbackInfo& info) {
+static void ReadInto(const Napi::CallbackInfo& info, clockid_t clock) {
   auto cell = SpanArgument<int32_t>(info, 0, "cell");
   if (cell.length < 2) throw Napi::RangeError::New(info.Env(), "cell: must have 2 elements");
   timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(clock, &now);
   cell.data[0] = static_cast<int32_t>(now.tv_sec);
   cell.data[1] = static_cast<int32_t>(now.tv_nsec);
+}
+
+// readClock(cell)
+static void ReadClock(const Napi::CallbackInfo& info) { ReadInto(info, CLOCK_MONOTONIC); }
+
+// readThreadClock(cell)
+static void ReadThreadClock(const Napi::CallbackInfo& info) {
+  ReadInto(info, CLOCK_THREAD_CPUTIME_ID);
 }
 
 // sleepUntil(seconds, nanoseconds): the timer slack is for those who do not mind, here it is the shortest.
@@ -158,6 +165,7 @@ void InitPoll(Napi::Env env, Napi::Object exports) {
   exports.Set("mapMemory", Napi::Function::New<MapMemory>(env, "mapMemory"));
   exports.Set("preferHugePages", Napi::Function::New<PreferHugePages>(env, "preferHugePages"));
   exports.Set("readClock", Napi::Function::New<ReadClock>(env, "readClock"));
+  exports.Set("readThreadClock", Napi::Function::New<ReadThreadClock>(env, "readThreadClock"));
   exports.Set("sleepUntil", Napi::Function::New<SleepUntil>(env, "sleepUntil"));
   exports.Set("createEvent", Napi::Function::New<CreateEvent>(env, "createEvent"));
   exports.Set("signalEvent", Napi::Function::New<SignalEvent>(env, "signalEvent"));

@@ -22,6 +22,8 @@ export interface Native {
   preferHugePages(memory: Uint8Array): boolean
   /** Writes CLOCK_MONOTONIC to the cell: [0] seconds, [1] nanoseconds. No allocation, unlike returning a number. */
   readClock(cell: Int32Array): void
+  /** The same of CLOCK_THREAD_CPUTIME_ID: the processor time that the calling thread has had. */
+  readThreadClock(cell: Int32Array): void
   /** Sleeps until CLOCK_MONOTONIC shows this, to the precision of the kernel's timers. Blocks the thread. */
   sleepUntil(seconds: number, nanoseconds: number): void
   /** An eventfd (non-blocking). */

@@ -50,6 +50,23 @@ t.test('the clock is CLOCK_MONOTONIC', async (t) => {
   t.ok(before <= now && now <= after)
 })
 
+t.test('a thread’s own processor time', async (t) => {
+  const cell = new Int32Array(2)
+  const read = (): number => {
+    addon.readThreadClock(cell)
+    return cell[0]! * 1e9 + cell[1]!
+  }
+  const before = read()
+  const { user, system } = process.cpuUsage()
+  while (read() - before < 1e6);
+  const all = process.cpuUsage({ user, system })
+  t.ok((all.user + all.system) * 1000 >= 0.9e6, 'which is part of the process’s')
+  const start = process.hrtime.bigint()
+  addon.wait(new Int32Array(0), new Int16Array(0), 0, 100)
+  const asleep = read()
+  t.ok(asleep - before < Number(process.hrtime.bigint() - start), 'and does not go on in sleep')
+})
+
 t.test('an event wakes a waiting thread', async (t) => {
   const event = addon.createEvent()
   const other = addon.createEvent()
@@ -177,6 +194,7 @@ t.test('arguments of another type are refused with their name', async (t) => {
     ['readClock', [new Uint32Array(2)], /cell/],
     ['readClock', [new Float64Array(2)], /cell/],
     ['readClock', [new DataView(new ArrayBuffer(8))], /cell/],
+    ['readThreadClock', [[0, 0]], /cell/],
     ['signalEvent', ['1'], /fd: must be a number/],
     ['clearEvent', [null], /fd/],
     ['closeDescriptor', [{}], /fd/],
