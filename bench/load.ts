@@ -9,6 +9,7 @@ import { RouteTable, type RouteUpdate } from '../src/core/route-table.js'
 import { LoadPort } from '../src/drivers/memory.js'
 import type { Clock } from '../src/port/clock.js'
 import { ConnectionTable } from '../src/core/connection-table.js'
+import { CounterRegion } from '../src/core/counters.js'
 import { mapShared } from '../src/kernel/memory.js'
 import { Verdict } from '../src/core/verdict.js'
 import { ETHERNET_HEADROOM, FrameBatch, FramePool } from '../src/port/frame-pool.js'
@@ -168,6 +169,8 @@ export interface LoadOptions {
   newConnectionEvery?: number
   /** Beside them room for so many connections that come and go; PASSING_CONNECTIONS when absent. */
   passingConnections?: number
+  /** Services and destinations that there is room for; as a director has it by default when absent. */
+  counterSlots?: number
 }
 
 /** Room in the table for the connections that come and go. */
@@ -217,6 +220,9 @@ export class Load {
         { name: 'memory:servers', interface: 'servers' },
       ],
       now: clock.nowJiffies(),
+      ...(options.counterSlots && {
+        counters: new SharedArrayBuffer(CounterRegion.bytesFor(options.counterSlots)),
+      }),
     })
     this.hasReplies = forwarding === 'masquerade'
     const serverPort = this.hasReplies ? 8080 : 80
@@ -323,12 +329,12 @@ export class Load {
       )
   }
 
-  /** One more service, of UDP and without destinations. */
-  addService(i: number): void {
+  /** Takes away the first of its real servers. For IPv4, masquerading. */
+  removeDestination(): void {
     this.director.execute({
-      op: 'add-service',
-      service: { protocol: 'udp', address: VIRTUAL, port: 1 + i },
-      options: PLAIN_SERVICE,
+      op: 'delete-destination',
+      service: { protocol: 'tcp', address: VIRTUAL, port: 80 },
+      destination: { address: serverAddress(0), port: 8080 },
     })
   }
 
@@ -374,8 +380,8 @@ export class Load {
     this.replies.set(TCP_ACK, true)
     if (this.director.table.count !== connections)
       throw new Error(`${this.director.table.count} connections instead of ${connections}`)
-    this.run(connections * 2)
-    this.check(connections * (this.hasReplies ? 4 : 3))
+    this.run(connections * (this.hasReplies ? 2 : 1))
+    this.check(connections * (this.hasReplies ? 4 : 2))
     for (const { counters } of this.ports)
       Object.assign(counters, { rxPackets: 0, rxBytes: 0, txPackets: 0, txBytes: 0 })
   }

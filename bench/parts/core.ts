@@ -1,9 +1,20 @@
 /** The director by itself: what it does with a packet, with a connection, and how long it makes the others wait. */
+import { setTimeout } from 'node:timers/promises'
+import type { Command } from '../../src/core/commands.js'
 import { ConnectionTable } from '../../src/core/connection-table.js'
 import { LINE_BYTES } from '../../src/core/connection.js'
+import { joinParts } from '../../src/core/parts.js'
 import { mapShared } from '../../src/kernel/memory.js'
 import { ManualClock } from '../../src/port/clock.js'
 import { MapDirector } from '../core/map-director.js'
+import {
+  configure,
+  growth,
+  growthWhileListed,
+  inParts,
+  passTime,
+  type Pauses,
+} from '../core/pauses.js'
 import { RandomWalk } from '../core/random-walk.js'
 import { Load } from '../load.js'
 import type { Claim, Context, Metric, Part, Plot, Subject } from '../suite/measurement.js'
@@ -30,7 +41,8 @@ const KINDS = [
 const DIRECT = KINDS[0].subject
 const MASQUERADING = KINDS[1].subject
 
-const CONNECTIONS = [1024, 65536, 1 << 20, 1 << 22]
+const MOST_CONNECTIONS = 1 << 22
+const CONNECTIONS = [1024, 65536, 1 << 20, MOST_CONNECTIONS]
 const PACKETS_PER_TRIAL = 128 * 1024
 const FRAME_WORDS = 16
 
@@ -63,7 +75,9 @@ function footprintOf(connections: number): number {
 async function measurePackets(context: Context, connections: number, share: number): Promise<void> {
   context.progress(`${connections.toLocaleString('en-US')} connections: opening them`)
   const parameters = { connections }
-  const loads = KINDS.map(
+  // Of the largest table two: opening millions of connections four times takes longer than all else.
+  const kinds = connections < MOST_CONNECTIONS ? KINDS : KINDS.slice(0, 2)
+  const loads = kinds.map(
     ({ forwarding, family }) =>
       new Load({
         forwarding,
@@ -85,7 +99,7 @@ async function measurePackets(context: Context, connections: number, share: numb
     (processorTime(() => load.runDirector(packets)) - processorTime(() => load.write(packets))) /
     packets
   const subjects: { subject: Subject; measure: () => number }[] = [
-    ...KINDS.map(({ subject }, i) => ({
+    ...kinds.map(({ subject }, i) => ({
       subject: { name: subject, role: 'uvs' as const },
       measure: () => director(loads[i]!),
     })),
@@ -109,14 +123,15 @@ async function measurePackets(context: Context, connections: number, share: numb
     }
 }
 
-/** A director whose every packet is the SYN of a new connection. */
-function beginning(clock: ManualClock): Load {
+/** A director whose every packet is the SYN of a new connection, with room for so many. */
+function beginning(clock: ManualClock, room: number, counterSlots?: number): Load {
   const load = new Load({
     forwarding: 'masquerade',
-    connections: 1024,
+    connections: FIRST_CONNECTIONS,
     clock,
     newConnectionEvery: 1,
-    passingConnections: PASSING + 4096,
+    passingConnections: room,
+    ...(counterSlots && { counterSlots }),
   })
   load.requestsOnly = true
   return load
@@ -126,7 +141,7 @@ function beginning(clock: ManualClock): Load {
 async function measureConnections(context: Context, share: number): Promise<void> {
   const clock = new ManualClock()
   const count = context.quick ? PASSING / 8 : PASSING
-  const load = beginning(clock)
+  const load = beginning(clock, PASSING + 4096)
   const { director } = load
   const measure = (): (readonly [Metric, number])[] => {
     const before = director.table.count
@@ -149,80 +164,153 @@ async function measureConnections(context: Context, share: number): Promise<void
     await context.trial(UVS, { connections: count }, round, measure)
 }
 
-/** Memory that is there after so many connections have begun, and was not before. */
+/** Memory that is there after so many connections have begun, and was not before; in large pages, as far as there are any. */
 async function measureMemory(context: Context): Promise<void> {
-  const count = context.quick ? 1 << 16 : 1 << 20
-  context.progress(`memory of ${count.toLocaleString('en-US')} connections`)
-  for (const round of context.rounds({ least: 2, most: 3, share: 0.02 })) {
-    await context.trial(UVS, { connections: count }, round, () => {
-      const options = { maxConnections: count, seed: 1 }
-      const region = mapShared(ConnectionTable.bytesFor(count))
-      const before = process.memoryUsage.rss()
-      const table = new ConnectionTable(region, options)
-      for (let i = 0; i < count; i++) table.create(6, i, 1024, 1, 80, i & 3, 8080, 0)
-      return [[MEMORY, (process.memoryUsage.rss() - before) / table.count]]
-    })
-    await context.trial(JS_MAP, { connections: count }, round, () => {
-      const collect = (globalThis as { gc?: () => void }).gc!
-      collect()
-      const before = process.memoryUsage().heapUsed
-      const map = new Map<number, object>()
-      for (let i = 0; i < count; i++)
-        map.set(i * 65536 + 1024, { serverBe: i & 3, port: 8080, state: 1, expires: i, packets: 0 })
-      collect()
-      return [[MEMORY, (process.memoryUsage().heapUsed - before) / map.size]]
-    })
+  const sizes = context.quick ? CONNECTIONS.slice(1, 2) : CONNECTIONS.slice(1)
+  const fill = (count: number): ConnectionTable => {
+    const region = mapShared(ConnectionTable.bytesFor(count))
+    const table = new ConnectionTable(region, { maxConnections: count, seed: 1 })
+    for (let i = 0; i < count; i++) table.create(6, i, 1024, 1, 80, i & 3, 8080, 0)
+    return table
   }
+  fill(sizes[0]!)
+  for (const round of context.rounds({ least: 2, most: 3, share: 0.02 }))
+    for (const count of sizes) {
+      context.progress(`memory of ${count.toLocaleString('en-US')} connections`)
+      await quietly()
+      await context.trial(UVS, { connections: count }, round, () => {
+        const before = process.memoryUsage.rss()
+        const table = fill(count)
+        return [[MEMORY, (process.memoryUsage.rss() - before) / table.count]]
+      })
+      if (count > MOST_IN_MAP) continue
+      await quietly()
+      await context.trial(JS_MAP, { connections: count }, round, async () => {
+        const before = process.memoryUsage().heapUsed
+        const map = new Map<number, object>()
+        for (let i = 0; i < count; i++)
+          map.set(i * 65536 + 1024, {
+            serverBe: i & 3,
+            port: 8080,
+            state: 1,
+            expires: i,
+            packets: 0,
+          })
+        await quietly()
+        return [[MEMORY, (process.memoryUsage().heapUsed - before) / map.size]]
+      })
+    }
 }
 
-/** Processor time of each of so many steps: the longest, and that which one of a thousand takes. */
-function pauses(steps: number, step: () => void): (readonly [Metric, number])[] {
-  const times = new Float64Array(steps)
-  for (let i = 0; i < steps; i++) times[i] = processorTime(step) / 1e6
-  times.sort()
-  return [
-    [LONGEST, times[steps - 1]!],
-    [RARE, times[Math.floor(steps * 0.999)]!],
-  ]
-}
+/** Four million of its entries take seconds to collect. */
+const MOST_IN_MAP = 1 << 20
 
-/** How long a batch of 64 packets takes, with what else the director has to do at the time. */
+/**
+ * What packets have to wait for beside other packets, in the steps that the data plane has between two batches. The
+ * time is that of the thread, so neither other programs are in it nor V8's other threads, but its collections are.
+ */
 async function measurePauses(context: Context, share: number): Promise<void> {
-  const batches = Math.floor((context.quick ? PASSING / 8 : PASSING) / 64)
-  // Once for the compiler.
-  const first = beginning(new ManualClock())
-  pauses(batches, () => first.runDirector(64))
-  for (const round of context.rounds({ least: 3, most: 10, share })) {
+  const connections = context.quick ? 1 << 16 : 1 << 20
+  const services = context.quick ? 1000 : 25_000
+  const ofOne = context.quick ? 1000 : 10_000
+  const slots = 3 * services + ofOne
+  context.progress(`pauses: ${slots.toLocaleString('en-US')} services and destinations`)
+  const clock = new ManualClock()
+  const configured = { load: beginning(clock, 4096, slots + 16), clock, services, ofOne, slots }
+  configure(configured.load, services, ofOne)
+  // For the compiler.
+  for (let i = 0; i < 2; i++)
+    await takePauses(configured, connections / 4, async (_, take) => take())
+  for (const round of context.rounds({ least: 3, most: 9, share })) {
     context.progress('pauses')
-    const clock = new ManualClock()
-    const load = beginning(clock)
-    const batch = (): void => load.runDirector(64)
-    await context.trial(UVS, { during: 'growth of the table' }, round, () => pauses(batches, batch))
-    // As time passes, until their jiffy comes and they all end in rounds right behind one another.
-    const expiry = (): void => {
-      clock.advanceJiffies(10)
-      load.director.advance(clock.nowJiffies())
-    }
-    await context.trial(UVS, { during: 'expiry of all connections' }, round, () =>
-      pauses(JIFFIES_UNTIL_EXPIRED / 10, expiry),
-    )
-    if (load.director.table.count >= 2048)
-      throw new Error(`${load.director.table.count} connections have not expired`)
-    for (let i = 0; i < SERVICES; i++) load.addService(i)
-    let from = 0
-    const list = (): void => {
-      const { services } = load.director.execute({ op: 'list-services', from, limit: PAGE })
-      from = services.length === PAGE ? from + PAGE : 0
-    }
-    await context.trial(UVS, { during: `listing of ${SERVICES} services` }, round, () =>
-      pauses(200, list),
+    await takePauses(configured, connections, (during, take) =>
+      context.trial(UVS, { during }, round, async () => {
+        const pauses = await take()
+        return [
+          [LONGEST, pauses[0]!],
+          [RARE, pauses[Math.floor(pauses.length / 1000)]!],
+        ]
+      }),
     )
   }
 }
 
-const SERVICES = 1000
-/** Services that the daemon asks for at a time. */
-const PAGE = 64
+interface Configured {
+  load: Load
+  clock: ManualClock
+  services: number
+  /** Destinations of one of them; the others have two. */
+  ofOne: number
+  /** Services and destinations. */
+  slots: number
+}
+
+type Trial = (during: string, take: () => Pauses | Promise<Pauses>) => Promise<unknown>
+
+async function takePauses(
+  configured: Configured,
+  connections: number,
+  trial: Trial,
+): Promise<void> {
+  await quietly()
+  const many = connections.toLocaleString('en-US')
+  const passing = connections - 2 * FIRST_CONNECTIONS
+  const clock = new ManualClock()
+  let load = beginning(clock, connections - FIRST_CONNECTIONS)
+  await trial(`growth to ${many} connections`, () => growth(load, passing))
+  load.director.execute({ op: 'set-setting', name: 'drop_entry', value: '3' })
+  await trial(`a look for connections to drop`, () => passTime(load, clock, DEFENCE_JIFFIES))
+  load.director.execute({ op: 'set-setting', name: 'drop_entry', value: '0' })
+  load.director.execute({ op: 'set-setting', name: 'expire_nodest_conn', value: '1' })
+  load.removeDestination()
+  await trial('the end of a removed destination’s connections', () =>
+    passTime(load, clock, DEFENCE_JIFFIES),
+  )
+  await trial('the expiry of all others at once', () => passTime(load, clock, LONG_JIFFIES))
+  if (load.director.table.count > FIRST_CONNECTIONS)
+    throw new Error(`${load.director.table.count} connections have not expired`)
+
+  load = beginning(clock, connections - FIRST_CONNECTIONS)
+  await quietly()
+  await trial('growth while another thread lists the connections', () =>
+    growthWhileListed(load, passing),
+  )
+  await quietly()
+  const { slots, services, ofOne } = configured
+  await trial(`a listing of ${slots.toLocaleString('en-US')} services and destinations`, () => {
+    const { pauses, parts } = inParts(configured.load, { op: 'list-services' })
+    const listed = joinParts<ListServices>('list-services', parts).services
+    if (listed.length !== services + 2 || !listed.some((one) => one.destinations.length === ofOne))
+      throw new Error(`${listed.length} services were listed`)
+    return pauses
+  })
+  await trial('the steering of their packets', () => {
+    return inParts(configured.load, { op: 'get-steering' }).pauses
+  })
+  await trial('the rates of all of them', () =>
+    passTime(configured.load, configured.clock, RATES_JIFFIES),
+  )
+}
+
+/** What is not used any more is given back, so that it is not during what comes. */
+async function quietly(): Promise<void> {
+  const collect = (globalThis as { gc?: () => void }).gc!
+  for (let i = 0; i < 2; i++) {
+    collect()
+    await setTimeout(20)
+  }
+}
+
+type ListServices = Extract<Command, { op: 'list-services' }>
+
+/** Connections that a load has from the start. */
+const FIRST_CONNECTIONS = 1024
+/** Until the defence has looked at the table once, and nothing else has ended yet. */
+const DEFENCE_JIFFIES = 110
+/** Longer than a connection lasts that has only begun, by far: tasks have come due many times, too. */
+const LONG_JIFFIES = 600 * 100
+/** Between two samples of the counters. */
+const RATES_JIFFIES = 208
 
 const NANOSECONDS = [
   { subject: DIRECT, text: 'Direct routing takes 40 ns a packet at most', atMost: 40 },
@@ -297,7 +385,9 @@ const plots: readonly Plot[] = [
     x: 'during',
     xScale: 'category',
     yScale: 'linear',
-    caption: 'The longest time for which the director does something else than the next batch.',
+    caption:
+      'The longest time for which the director does something else than the next batch, or takes for it: processor ' +
+      'time of the thread, V8’s collections included.',
   },
 ]
 
@@ -320,9 +410,12 @@ export const core: Part = {
   plots,
   async run(context) {
     const sizes = context.quick ? CONNECTIONS.slice(0, 2) : CONNECTIONS
-    for (const connections of sizes) await measurePackets(context, connections, 0.1)
     await measureConnections(context, 0.1)
     await measureMemory(context)
-    await measurePauses(context, 0.1)
+    await measurePauses(context, 0.2)
+    for (const connections of sizes) {
+      await measurePackets(context, connections, 0.08)
+      await quietly()
+    }
   },
 }

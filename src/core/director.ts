@@ -51,7 +51,7 @@ import { Tasks } from './tasks.js'
 import { TimerWheel } from './timer-wheel.js'
 import { Traffic } from './traffic.js'
 import { Reason, Verdict } from './verdict.js'
-import { Cost, Work, WORK_PER_CALL } from './work.js'
+import { Cost, Work, WORK_PER_CALL, WORK_PER_PART } from './work.js'
 import { CommonState } from './workers/common-state.js'
 import { Ownership } from './workers/ownership.js'
 
@@ -345,7 +345,7 @@ export class Director implements RelatedScheduler {
     const work = new Work()
     const parts = this.configuration.carryOut(command, work)
     for (;;) {
-      work.left = WORK_PER_CALL
+      work.left = WORK_PER_PART
       const { value, done } = parts.next()
       if (done) return value as Reply<C>
       yield value as Reply<C> | null

@@ -3,7 +3,7 @@ import t from 'tap'
 import type { Command, Reply } from '../../src/core/commands.js'
 import { CounterRegion } from '../../src/core/counters.js'
 import { joinParts } from '../../src/core/parts.js'
-import { Cost, WORK_PER_CALL } from '../../src/core/work.js'
+import { Cost, WORK_PER_PART } from '../../src/core/work.js'
 import { tcpPacket } from '../support/packets.js'
 import { Harness, tcpService, VIP } from './harness.js'
 
@@ -46,7 +46,7 @@ t.test('a listing', (t) => {
     services.reduce((sum, service) => sum + 1 + service.destinations.length, 0),
   )
   // The service that a part goes on with is named once more.
-  t.ok(Math.max(...sizes) <= WORK_PER_CALL / Cost.describe + 2, sizes.join())
+  t.ok(Math.max(...sizes) <= WORK_PER_PART / Cost.describe + 2, sizes.join())
   for (const page of [
     { op: 'list-services', from: 100, limit: 150 },
     { op: 'list-services', from: 399, limit: 64 },
