@@ -4,6 +4,9 @@ import { runTrial } from '../../bench/workers/trial.js'
 
 t.setTimeout(600_000)
 
+// On a machine that does much else.
+t.setTimeout(180_000)
+
 const trial = (isCrew: boolean, traffic: 'own' | 'any' | 'new') =>
   runTrial({ workers: 2, isCrew, traffic, connections: 4096, milliseconds: 30 })
 

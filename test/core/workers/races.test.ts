@@ -15,6 +15,9 @@ import { tcpPacket, udpPacket } from '../../support/packets.js'
 import { destinationOptions, serviceOptions, VIP } from '../harness.js'
 import { CrewHarness } from './crew-harness.js'
 
+// On a machine that does much else.
+t.setTimeout(180_000)
+
 const web: ServiceKey = { protocol: 'tcp', address: VIP, port: 80 }
 const dns: ServiceKey = { protocol: 'udp', address: VIP, port: 53 }
 const mail: ServiceKey = { protocol: 'tcp', address: '192.0.2.9', port: 25 }
