@@ -51,7 +51,7 @@ export const workersWire: Part = {
     'the other worker is part of what is measured, the more of it the fewer packets come at once, and so is that two ' +
     'threads take turns on a processor. With a processor each there is no taking turns; see the part workers.',
   needsRoot: true,
-  seconds: 60,
+  seconds: 20,
   claims: [
     {
       text: 'Where packets come many at once, one that half of the time is handed over takes hardly more processor time',

@@ -66,7 +66,7 @@ export const workers: Part = {
     'begin as many as N allow, but no more than 1 / common, as if all of that had to wait for each other. Not in the ' +
     'model are sockets with memory of their own.',
   needsRoot: false,
-  seconds: 60,
+  seconds: 40,
   claims: [
     {
       text: 'Two workers that get their own packets carry nearly what two directors that share nothing do',

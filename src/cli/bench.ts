@@ -75,7 +75,7 @@ async function list(): Promise<void> {
     const files = part.files === undefined ? '' : `, takes ${part.files}`
     const [seconds] = shareSeconds([part], false)
     console.log(
-      `${name.padEnd(12)}${part.title} (about ${clockText(seconds!)} minutes${root}${files})`,
+      `${name.padEnd(14)}${part.title} (about ${clockText(seconds!)} minutes${root}${files})`,
     )
   }
 }
