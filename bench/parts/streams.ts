@@ -1,4 +1,6 @@
 /** TCP through directors: bulk streams, requests on kept connections, a connection for each request. */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { loads, type Load } from '../streams/loads.js'
 import { peers, type Peer } from '../streams/peers.js'
 import { StreamTestbed, type Lane } from '../streams/testbed.js'
@@ -11,8 +13,11 @@ const bulk = [loads.oneStream, loads.eightStreams]
 
 /** The shortest that iperf3 can be told. */
 const TRIAL_SECONDS = 1
-/** The first trial of a lane sees its program compiled, and is not kept. */
-const WARM_UP = loads.eightStreams
+
+/** Where root's programs are, which an ordinary user's path may lack. */
+const PROGRAM_FOLDERS = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin']
+const isInstalled = (program: string): boolean =>
+  PROGRAM_FOLDERS.some((folder) => folder !== '' && existsSync(join(folder, program)))
 
 interface Open {
   readonly peer: Peer
@@ -22,6 +27,7 @@ interface Open {
 class Measurement {
   private readonly testbed = new StreamTestbed()
   private readonly opened: Open[] = []
+  private readonly loads: Load[] = []
   /** Nanoseconds per gigabit or request without a director, in the round, by load. */
   private readonly without = new Map<Load, number>()
 
@@ -34,14 +40,23 @@ class Measurement {
   async open(): Promise<void> {
     const { context, testbed } = this
     context.progress('setting up client and server')
-    await testbed.open()
+    for (const load of everyLoad) {
+      const missing = load.programs.filter((program) => !isInstalled(program))
+      if (missing.length === 0) this.loads.push(load)
+      else
+        context.note(
+          `${load.name}: not measured, ${missing.join(' and ')} not installed (scripts/setup --bench)`,
+        )
+    }
+    await testbed.open(new Set(this.loads.flatMap(({ programs }) => programs)))
     for (const peer of everybody) {
       const { name, role } = peer.subject
       context.signal.throwIfAborted()
       context.progress(`setting up ${name}`)
       try {
         const lane = await peer.open(testbed)
-        if (!context.quick) await WARM_UP.run(testbed, lane.virtualAddress, TRIAL_SECONDS)
+        // The first of a lane sees its program compiled, and is not kept.
+        if (!context.quick) await this.loads[0]?.run(testbed, lane.virtualAddress, TRIAL_SECONDS)
         this.opened.push({ peer, lane })
       } catch (error) {
         if (role !== 'peer') throw error
@@ -52,7 +67,7 @@ class Measurement {
 
   async round(round: number): Promise<void> {
     const { opened } = this
-    for (const load of everyLoad) {
+    for (const load of this.loads) {
       // What it takes without a director comes first: it is subtracted from the others'.
       const [ceiling, ...others] = opened
       const first = round % others.length

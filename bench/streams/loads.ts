@@ -22,6 +22,8 @@ export interface Client {
 }
 
 export interface Load {
+  /** The programs that it takes. */
+  readonly programs: readonly string[]
   /** As in the parameter 'load'. */
   readonly name: string
   readonly rate: Metric
@@ -81,6 +83,7 @@ const ATTEMPT_PAUSE_MS = 100
 
 function bulk(streams: number): Load {
   return {
+    programs: ['iperf3'],
     name: streams === 1 ? '1 stream' : `${streams} streams`,
     rate: { name: 'throughput', unit: 'bit/s', better: 'higher' },
     cost: { name: 'CPU time per gigabit', unit: 's', better: 'lower' },
@@ -106,6 +109,7 @@ const CONNECTIONS = 64
 
 function http(name: string, metric: string, headers: readonly string[]): Load {
   return {
+    programs: ['wrk', 'nginx'],
     name,
     rate: { name: metric, unit: `${metric.split(' ')[0]!}/s`, better: 'higher' },
     cost: { name: 'CPU time per request', unit: 'ns', better: 'lower' },

@@ -59,23 +59,17 @@ export class StreamTestbed {
     return this.ends!.client.try('chrt', [...PRIORITY, command, ...args])
   }
 
-  /** Makes client and server, and starts what answers. Throws when a program of these is missing. */
-  async open(): Promise<void> {
+  /** Makes client and server, and starts what answers, by the names of its programs. */
+  async open(answering: ReadonlySet<string>): Promise<void> {
     const { lab } = this
     const client = await lab.addNamespace('client')
     const server = await lab.addNamespace('server')
     this.ends = { client, server }
     for (const namespace of [client, server]) await tuneTcp(namespace)
-    const http = `
-      events { worker_connections 4096; }
-      http {
-        access_log off;
-        keepalive_requests 1000000000;
-        server { listen ${HTTP_PORT} backlog=4096; location / { return 200 "${ANSWER}"; } }
-      }`
-    await this.startNginx(server, 'server-nginx', http, [HTTP_PORT])
-    const iperf = ['--server', '--port', String(IPERF_PORT)]
-    await waitForPorts(this.start(server, 'server-iperf3', ['iperf3', ...iperf]), [IPERF_PORT])
+    if (answering.has('nginx')) await this.startWebServer(server)
+    if (!answering.has('iperf3')) return
+    const iperf = ['iperf3', '--server', '--port', String(IPERF_PORT)]
+    await waitForPorts(this.start(server, 'server-iperf3', iperf), [IPERF_PORT])
   }
 
   /** Adds a director, whose links and addresses are made. */
@@ -130,6 +124,17 @@ export class StreamTestbed {
   /** Starts a director's program that is ready when it listens. */
   async startProxy({ namespace }: Director, command: readonly string[]): Promise<void> {
     await waitForPorts(this.start(namespace, `${namespace.role}-program`, command), PORTS)
+  }
+
+  private startWebServer(server: Namespace): Promise<void> {
+    const configuration = `
+      events { worker_connections 4096; }
+      http {
+        access_log off;
+        keepalive_requests 1000000000;
+        server { listen ${HTTP_PORT} backlog=4096; location / { return 200 "${ANSWER}"; } }
+      }`
+    return this.startNginx(server, 'server-nginx', configuration, [HTTP_PORT])
   }
 
   /** Starts nginx with a configuration, without what such a file has anyway. */
