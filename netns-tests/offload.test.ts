@@ -179,6 +179,11 @@ void t.test('masquerading: datagrams sent in one call', { skip }, async (t) => {
   await setOffload(topology.client, ['eth0'], 'on')
   await setOffload(topology.director, ['eth0'], 'on')
   await serve(topology, daemon, { protocol: 'udp', port: DATAGRAM_PORT })
+  t.match(
+    await topology.director.run('tc', 'qdisc', 'show', 'dev', TUN_DEVICE),
+    /^qdisc noqueue [0-9a-f]+: root/,
+    'no queue before the device’s own',
+  )
   const packets = await sendDatagrams(t, topology, `udp dst port ${DATAGRAM_PORT}`)
   checkDatagrams(t, packets, topology.servers[0]!.address)
 })

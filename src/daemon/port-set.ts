@@ -221,6 +221,8 @@ class TunPorts implements PortSet {
   plumbing(steering: Steering, addresses: ReadonlyMap<string, string>): PlumbingItem[] {
     return [
       ...devicePlumbing(this.device),
+      // The device queues by itself, and never says that it is full: another queue before it is only work.
+      { kind: 'no-queueing', device: this.device },
       ...virtualAddresses(this.device, steering, addresses),
       ...tunPlumbing(this.device, steering),
     ]

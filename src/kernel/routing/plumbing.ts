@@ -26,6 +26,7 @@ import {
 export type PlumbingItem =
   | { kind: 'link'; device: string; mtu?: number; mac?: string; master?: string }
   | { kind: 'sysctl'; device: string; family: 'ipv4' | 'ipv6'; key: string; value: string }
+  | { kind: 'no-queueing'; device: string }
   | { kind: 'address'; device: string; address: string }
   | { kind: 'route'; table: number; device: string }
   | Rule
@@ -209,6 +210,8 @@ export function describe(item: PlumbingItem): string {
     case 'sysctl':
       // With slashes, since names of devices may contain dots.
       return `sysctl -w net/${item.family}/conf/${item.device}/${item.key}=${item.value}`
+    case 'no-queueing':
+      return `tc qdisc replace dev ${item.device} root noqueue`
     case 'address':
       return `ip address add ${item.address}/32 dev ${item.device}`
     case 'route':
@@ -239,7 +242,27 @@ function ruleText(rule: Rule): string {
     .join(' ')
 }
 
-const NLM_F_CREATE_EXCLUSIVE = 0x400 | 0x200
+const NLM_F_REPLACE = 0x100
+const NLM_F_CREATE = 0x400
+const NLM_F_CREATE_EXCLUSIVE = NLM_F_CREATE | 0x200
+
+/** Of linux/rtnetlink.h and linux/pkt_sched.h. */
+const RTM_NEWQDISC = 36
+const TC_MESSAGE_BYTES = 20
+const TCA_KIND = 1
+const TC_H_ROOT = 0xffffffff
+
+/** A tcmsg with the kind as its attribute, in the machine's byte order, which is little-endian. */
+function noQueueing(interfaceIndex: number): Buffer {
+  const kind = 'noqueue\0'
+  const message = Buffer.alloc(TC_MESSAGE_BYTES + 4 + kind.length)
+  message.writeInt32LE(interfaceIndex, 4)
+  message.writeUInt32LE(TC_H_ROOT, 12)
+  message.writeUInt16LE(4 + kind.length, TC_MESSAGE_BYTES)
+  message.writeUInt16LE(TCA_KIND, TC_MESSAGE_BYTES + 2)
+  message.write(kind, TC_MESSAGE_BYTES + 4, 'latin1')
+  return message
+}
 
 export class Plumbing {
   private readonly socket: RtSocket = openRtnetlink()
@@ -316,6 +339,14 @@ export class Plumbing {
   ): Promise<void> {
     if (item.kind === 'sysctl') return setSysctl(item, text)
     const index = this.indexOf(item.device)
+    if (item.kind === 'no-queueing') {
+      const request = this.socket.socket.request(RTM_NEWQDISC, noQueueing(index), {
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+      })
+      // A kernel without traffic control has no queueing disciplines to do without.
+      await explain(text, request).catch(ignore('EOPNOTSUPP', 'ENOENT'))
+      return
+    }
     if (item.kind === 'link') {
       const master = item.master === undefined ? undefined : this.indexOf(item.master)
       await explain(
