@@ -1,5 +1,5 @@
 /** The result as one HTML page that needs nothing else, and its plots as files of their own. */
-import { boundOf, judgeAll, type Judgement } from '../suite/claims.js'
+import { boundOf, judgeAll, roundsText, type Judgement } from '../suite/claims.js'
 import type { Machine } from '../suite/machine.js'
 import type { Plot } from '../suite/measurement.js'
 import type { PartResult, RunResult } from '../suite/result.js'
@@ -43,7 +43,7 @@ function evidence(judgement: Judgement, unit: string): string {
   return (
     html('b', {}, `ratio ${threeDigits(ratio.median)}`) +
     escapeText(
-      ` (${threeDigits(ratio.lowest)} to ${threeDigits(ratio.highest)} in ${ratio.count} rounds), ` +
+      ` (${threeDigits(ratio.lowest)} to ${threeDigits(ratio.highest)} in ${roundsText(ratio.count)}), ` +
         `wanted ${boundOf(claim)}: ${claim.subject}, ${withUnit(values.subject.median, unit)}, against ${other}` +
         `${where === '' ? '' : `; ${where}`}. `,
     )

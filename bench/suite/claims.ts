@@ -94,3 +94,8 @@ export function judgeAll({ parts, disturbedBound }: RunResult): Judgement[] {
     return part.claims.map((claim) => judge(part.name, claim, all, part.failure))
   })
 }
+
+/** How many rounds a ratio is of, for people. */
+export function roundsText(count: number): string {
+  return count === 1 ? '1 round' : `${count} rounds`
+}

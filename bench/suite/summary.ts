@@ -1,5 +1,5 @@
 /** The result as text for a terminal: claims with their verdicts, then medians with their spread. */
-import { boundOf, judgeAll, type Judgement } from './claims.js'
+import { boundOf, judgeAll, roundsText, type Judgement } from './claims.js'
 import type { PartResult, RunResult } from './result.js'
 import { seriesOf, type Series } from './statistics.js'
 import { parametersText, threeDigits, withUnit } from './units.js'
@@ -20,7 +20,7 @@ export function evidenceOf(judgement: Judgement, unit: string): string {
   const range = `${threeDigits(ratio.lowest)} to ${threeDigits(ratio.highest)}`
   return (
     `${subject} against ${against}${where && ` (${where})`}: ` +
-    `ratio ${threeDigits(ratio.median)} (${range} in ${ratio.count} rounds), wanted ${boundOf(claim)}`
+    `ratio ${threeDigits(ratio.median)} (${range} in ${roundsText(ratio.count)}), wanted ${boundOf(claim)}`
   )
 }
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { boundOf, judgeAll } from '../../bench/suite/claims.js'
+import { boundOf, judgeAll, roundsText } from '../../bench/suite/claims.js'
 import type { Claim } from '../../bench/suite/measurement.js'
 import { LATENCY, partOf, PEER, runOf, UVS, type Measured } from './example.js'
 
@@ -44,6 +44,7 @@ t.test('the bound itself is good enough, and beyond it the claim is not met', as
   t.equal(judged(atLeast, [uvs([9.4]), peer([10])]).verdict, 'not met')
   t.equal(judged(atLeast, [uvs([10.6]), peer([10])]).verdict, 'not met')
   t.equal(boundOf(atLeast), '≥ 0.95 and ≤ 1.05')
+  t.strictSame([1, 2].map(roundsText), ['1 round', '2 rounds'])
 })
 
 t.test('a claim without parameters has to hold for all, and shows the worst', async (t) => {
