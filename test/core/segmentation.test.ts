@@ -245,11 +245,19 @@ t.test(
       const isSpoiled = below(2) === 0
       if (isSpoiled)
         for (let times = 1 + below(3); times > 0; times--)
-          if (below(4) === 0) packet[below(Math.min(packet.length, 60))] = random.next()
-          else if (below(3) === 0)
-            header.writeUInt16LE(oneOf(0, 1, 2, 0x7fff, 0xfffe, 0xffff), 2 * below(5))
-          else if (below(3) === 0) header[1] = oneOf(0x80, 0, 1, 4, 5)
-          else header[below(10)] = random.next()
+          switch (below(5)) {
+            case 0:
+              packet[below(Math.min(packet.length, 60))] = random.next()
+              break
+            case 1:
+              header.writeUInt16LE(oneOf(0, 1, 2, 0x7fff, 0xfffe, 0xffff), 2 * below(5))
+              break
+            case 2:
+              header[1] = oneOf(0x80, 0, 1, 4, 5)
+              break
+            default:
+              header[below(10)] = random.next()
+          }
       const { pool, offset } = received(header.toString('hex'), packet, FRAMES, 2048 * 2)
       const request = pool.requestOf(offset)
       if (!isSpoiled && request === MALFORMED) return t.fail(`trial ${trial}: refused`)
