@@ -646,6 +646,57 @@ t.test('killed at any moment, it leaves what can be taken over', async (t) => {
   }
 })
 
+t.test('thousands of virtual addresses, most of which are but routes', async (t) => {
+  const before = state()
+  const { plumbing, port } = start(t)
+  // The client takes them for its neighbours, so it asks for them by ARP.
+  await atClient('ip', 'route', 'add', '10.9.64.0/20', 'dev', 'eth0')
+  t.teardown(() => atClient('ip', 'route', 'delete', '10.9.64.0/20'))
+  const all = Array.from({ length: 2000 }, (_, i) => `10.9.${64 + (i >> 8)}.${i & 255}`)
+  const apply = (addresses: string[]): Promise<void> =>
+    plumbing.apply([
+      ...devicePlumbing(DEVICE),
+      ...virtualAddresses(
+        DEVICE,
+        wants({ virtual: addresses.map((address) => end('tcp', address, 80)) }),
+        new Map(onDevice().map((address) => [address, DEVICE])),
+      ),
+    ])
+  const onDevice = (): string[] =>
+    Array.from(
+      ip('-4', 'address', 'show', 'dev', DEVICE).matchAll(/inet (\S+)\/32/g),
+      ([, address]) => address!,
+    )
+  const answers = async (address: string): Promise<boolean> =>
+    (await atClient('ping', '-c', '1', '-W', '10', address)).status === 0
+  await apply(all)
+  t.strictSame(onDevice(), all.slice(0, 1024), 'the first are addresses')
+  for (const address of [all[0]!, all[1000]!, all[1999]!]) {
+    t.match(ip('route', 'get', address, 'from', CLIENT, 'iif', 'eth0'), /^local /)
+    t.ok(await answers(address), `${address} answers ARP and ping`)
+  }
+  const shown = state()
+  await apply(all)
+  t.equal(state(), shown, 'the same again changes nothing')
+
+  await apply([...all].reverse())
+  t.equal(state(), shown, 'nor does another order')
+
+  // Of those that stay, some become addresses.
+  await apply(all.slice(500))
+  t.strictSame(onDevice().sort(), all.slice(500, 1524).sort())
+  for (const address of [all[500]!, all[1500]!, all[1999]!])
+    t.ok(await answers(address), `${address} answers ARP and ping`)
+  t.notMatch(ip('route', 'show', 'table', 'local'), / 10\.9\.64\.0 /, 'the others have gone')
+
+  await apply(all.slice(1990))
+  t.strictSame(onDevice().sort(), all.slice(1990).sort())
+  t.notMatch(ip('route', 'show', 'table', 'local'), / proto 117 /, 'no routes are left')
+  await plumbing.remove()
+  port.close()
+  t.equal(await settled(state, before), before)
+})
+
 t.test('a device that is deleted under it', async (t) => {
   const before = state()
   const { apply, plumbing } = start(t)

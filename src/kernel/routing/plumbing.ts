@@ -28,7 +28,8 @@ export type PlumbingItem =
   | { kind: 'sysctl'; device: string; family: 'ipv4' | 'ipv6'; key: string; value: string }
   | { kind: 'no-queueing'; device: string }
   | { kind: 'address'; device: string; address: string }
-  | { kind: 'route'; table: number; device: string }
+  /** The default route of a table of ours; or with an address the local route to it, as an address on a device has one. */
+  | { kind: 'route'; table: number; device: string; address?: string }
   | Rule
 
 /** A policy rule. Addresses are prefixes. */
@@ -54,6 +55,15 @@ export const UVS_TABLE = 0x757673
  * moves behind ours: a virtual address is an address of the director, and would be delivered there.
  */
 const Preference = { fromDevice: 10, steer: 20, withPorts: 27, fragments: 28, local: 30 } as const
+
+/**
+ * So many virtual addresses are put on the device. The kernel walks a device's addresses for each new one, so tens
+ * of thousands of them take it a minute; the others get but what an address is for the director's sake, a local route: it
+ * makes the kernel answer ARP and ping, too.
+ */
+const MOST_ADDRESSES = 1024
+/** Beside the local route that the kernel makes for an address: each can come before the other has gone. */
+const LOCAL_ROUTE_PRIORITY = 117
 
 /** All ports that the kernel has rules for. */
 const ALL_PORTS: readonly [number, number] = [1, 65534]
@@ -108,7 +118,15 @@ export function virtualAddresses(
       .map(({ address }) => address)
       .filter((address) => (addresses.get(address) ?? device) === device),
   )
-  return [...missing].map((address) => ({ kind: 'address', device, address }))
+  // What is there already stays: a route would not be there before the address has gone.
+  const isThere = (address: string): boolean => addresses.get(address) === device
+  const inOrder = [...missing]
+  const all = [...inOrder.filter(isThere), ...inOrder.filter((address) => !isThere(address))]
+  return all.map((address, i) =>
+    i < MOST_ADDRESSES
+      ? { kind: 'address', device, address }
+      : { kind: 'route', table: Table.local, device, address },
+  )
 }
 
 /**
@@ -215,7 +233,9 @@ export function describe(item: PlumbingItem): string {
     case 'address':
       return `ip address add ${item.address}/32 dev ${item.device}`
     case 'route':
-      return `ip route add default dev ${item.device} table ${item.table} proto ${UVS_PROTOCOL}`
+      return item.address === undefined
+        ? `ip route add default dev ${item.device} table ${item.table} proto ${UVS_PROTOCOL}`
+        : `ip route add local ${item.address} dev ${item.device} table local proto ${UVS_PROTOCOL} metric ${LOCAL_ROUTE_PRIORITY}`
     case 'rule':
       return `ip rule add ${ruleText(item)}`
   }
@@ -286,6 +306,7 @@ export class Plumbing {
     for (const [text, item] of wanted)
       if (item.kind !== 'rule' && item.kind !== 'route' && !present.has(text))
         await this.setOnDevice(item, text)
+    // Before routes are looked at: with its last address a device loses them all.
     for (const item of this.items)
       if (item.kind === 'address' && !wanted.has(describe(item))) await this.deleteAddress(item)
 
@@ -402,6 +423,23 @@ export class Plumbing {
   }
 
   private routeMessage(item: PlumbingItem & { kind: 'route' }): [rt.Route, rt.RouteAttrs] {
+    const { address } = item
+    if (address !== undefined)
+      return [
+        {
+          family: AF_INET,
+          dstLen: 32,
+          table: item.table,
+          protocol: UVS_PROTOCOL as rt.RouteProtocol,
+          scope: 'HOST',
+          type: 'LOCAL',
+        },
+        {
+          dst: bytesOf(address),
+          oif: this.indexOf(item.device),
+          priority: LOCAL_ROUTE_PRIORITY,
+        },
+      ]
     return [
       {
         family: AF_INET,
@@ -419,15 +457,18 @@ export class Plumbing {
     const messages = await explain('listing routes', this.socket.getRoutes({ family: AF_INET }))
     const ours = new Map<string, rt.RouteMessage>()
     for (const message of messages)
-      if ((message.data.protocol as number) === UVS_PROTOCOL)
+      if ((message.data.protocol as number) === UVS_PROTOCOL) {
+        const address = addressOf(message.attrs.dst)
         ours.set(
           describe({
             kind: 'route',
             table: message.attrs.table ?? 0,
             device: this.nameOf(message.attrs.oif),
+            ...(address === undefined ? {} : { address }),
           }),
           message,
         )
+      }
     return ours
   }
 
