@@ -11,6 +11,7 @@ import {
 import { buildWithDaemon, serve, skip } from './support/director.js'
 import { download, tally, whoAnswers } from './support/traffic.js'
 import { payloadDigest } from '../src/lab/payload.js'
+import { answered } from './support/ping.js'
 import { fileURLToPath } from 'node:url'
 
 t.setTimeout(600_000)
@@ -68,10 +69,10 @@ async function checkKernelTraffic(
     for (const address of addresses) {
       // Until that many are answered: with -W, ping gives the last ones no more than two round trips.
       const small = await client.try('ping', ['-c', '5', '-i', '0.05', '-w', '60', address])
-      t.match(small.stdout, / 5 received/, `${address} answers ${small.stderr}`)
+      t.ok(answered(small) >= 5, `${address} answers ${small.stderr}`)
       const pinging = ['-c', '2', '-i', '0.05', '-w', '60', '-s', '4000', address]
       const large = await client.try('ping', pinging)
-      t.match(large.stdout, / 2 received/, `${address} answers in fragments ${large.stderr}`)
+      t.ok(answered(large) >= 2, `${address} answers in fragments ${large.stderr}`)
     }
   })
 
@@ -93,7 +94,7 @@ async function checkKernelTraffic(
   await t.test('real servers as themselves', async (t) => {
     for (const { name, address } of servers) {
       const ping = await client.try('ping', ['-c', '1', '-w', '60', address])
-      t.match(ping.stdout, / 1 received/, `${name} answers ping`)
+      t.ok(answered(ping) >= 1, `${name} answers ping`)
       // Under masquerading the answer comes from an address and port that uvsd looks at, and declines.
       t.strictSame(tally(await whoAnswers(client, address, 5)), { [name]: 5 }, `${method}: ${name}`)
     }

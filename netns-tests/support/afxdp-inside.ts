@@ -23,6 +23,7 @@ import {
   tcpPacket,
   udpPacket,
 } from '../../test/support/packets.js'
+import { answered } from './ping.js'
 
 t.setTimeout(600_000)
 
@@ -137,7 +138,7 @@ for (const mode of ['native', 'generic'] as const)
     for (const bytes of [0, 1000, 1472]) {
       const args = ['-c', '50', '-i', '0.01', '-w', '60', '-q', '-s', String(bytes), '10.9.1.2']
       const ping = await wireWhile(a, b, at(left, 'ping', ...args))
-      t.match(ping.stdout, / 50 received/, `ping of ${bytes} bytes`)
+      t.ok(answered(ping) >= 50, `ping of ${bytes} bytes`)
     }
     const udp = await wireWhile(a, b, at(left, process.execPath, '-e', datagrams('10.9.1.2', 100)))
     t.equal(udp.stdout, '100 came back\n', udp.stderr)
@@ -804,7 +805,7 @@ t.test('what does not belong reaches the stack while the rest comes to the port'
     '3000',
     '10.9.1.254',
   )
-  t.match(ping.stdout, / 5 received/, 'ping, in fragments')
+  t.ok(answered(ping) >= 5, 'ping, in fragments')
   const udp = await at(left, process.execPath, '-e', datagrams('10.9.1.254', 100))
   t.equal(udp.stdout, '100 came back\n', udp.stderr)
   t.equal(port.counters.rxPackets, 0)

@@ -21,6 +21,7 @@ import { listInterfaces, openRtnetlink } from '../../src/kernel/routing/rtnetlin
 import { run, type CommandResult } from '../../src/lab/process.js'
 import { FrameBatch, FramePool } from '../../src/port/frame-pool.js'
 import { seedOr } from '../../test/support/seed.js'
+import { answered } from './ping.js'
 
 t.setTimeout(600_000)
 
@@ -439,7 +440,7 @@ t.test('real traffic comes to the device, and declined packets reach the kernel'
 
   // The kernel answers ARP for an address that is on the device.
   const ping = await during(atClient('ping', '-c', '3', '-i', '0.01', '-w', '60', '-q', VIP))
-  t.match(ping.stdout, /3 received/, 'ping, handed back by the director and answered by the kernel')
+  t.ok(answered(ping) >= 3, 'ping, handed back by the director and answered by the kernel')
   t.ok(seen.includes(`${CLIENT} > ${VIP} 1`))
   seen.length = 0
   await during(send(clientNamespace, 40000, 53, VIP))
@@ -467,7 +468,7 @@ t.test('the same with a strict reverse path filter', async (t) => {
     () => {},
     pool,
   )
-  t.match(ping.stdout, /3 received/)
+  t.ok(answered(ping) >= 3)
 })
 
 t.test("other people's rules, routes and addresses stay as they are", async (t) => {

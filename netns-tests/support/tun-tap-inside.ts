@@ -12,6 +12,7 @@ import { run, type CommandResult } from '../../src/lab/process.js'
 import { FrameBatch, FramePool, IP_HEADROOM } from '../../src/port/frame-pool.js'
 import { formatMac } from '../../src/wire/ethernet.js'
 import { addressBe, macBytes } from '../../test/support/packets.js'
+import { answered } from './ping.js'
 
 t.setTimeout(600_000)
 
@@ -110,7 +111,7 @@ t.test('a TUN port echoes ping and UDP of the kernel, and counts exactly', async
     pool,
     run('ping', [...pingUntil(50), '-s', '1000', '-q', '10.9.0.2']),
   )
-  t.match(ping.stdout, / 50 received/)
+  t.ok(answered(ping) >= 50)
   const pings = sentBy(ping)
   // The last one's echo, if ping did not wait for it.
   await echoWhile(port, pool, setImmediate())
@@ -168,11 +169,11 @@ t.test('what is too long for a frame is counted, not cut', async (t) => {
     return echoWhile(port, pool, run('ping', sized))
   }
   const briefly = ['-c', '3', '-i', '0.01', '-W', '0.2']
-  const answered = await ping(largest, pingUntil(3))
-  t.match(answered.stdout, / 3 received/)
+  const fitting = await ping(largest, pingUntil(3))
+  t.ok(answered(fitting) >= 3)
   t.match((await ping(largest + 1, briefly)).stdout, / 0 received/)
   t.match((await ping(8000, briefly)).stdout, / 0 received/)
-  const pings = sentBy(answered)
+  const pings = sentBy(fitting)
   t.match(port.counters, { rxPackets: pings, txPackets: pings, rxDropped: 6 })
   t.equal(pool.available, FRAMES)
 })
@@ -342,7 +343,7 @@ t.test('a TAP port is a station of the segment', async (t) => {
 
   await t.test('its addresses are found by ARP, across a bridge', async (t) => {
     const ping = await echoWhile(port, pool, atClient('ping', ...pingUntil(20), '-q', '10.9.1.100'))
-    t.match(ping.stdout, / 20 received/)
+    t.ok(answered(ping) >= 20)
     await echoWhile(port, pool, setImmediate())
     const pings = sentBy(ping)
     const neighbours = ip('-n', clientNamespace, 'neighbour', 'show', '10.9.1.100')
@@ -359,7 +360,7 @@ t.test('a TAP port is a station of the segment', async (t) => {
 
   await t.test('so does the kernel of its own machine', async (t) => {
     const ping = await echoWhile(port, pool, run('ping', [...pingUntil(3), '10.9.1.101']))
-    t.match(ping.stdout, /3 received/)
+    t.ok(answered(ping) >= 3)
     t.equal(port.arpAnswered, 2)
   })
 

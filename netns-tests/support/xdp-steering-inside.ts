@@ -14,6 +14,7 @@ import { XdpSteering, type XdpInterface } from '../../src/drivers/xdp-steering.j
 import { native } from '../../src/kernel/native.js'
 import { run } from '../../src/lab/process.js'
 import { FrameBatch, FramePool } from '../../src/port/frame-pool.js'
+import { answered } from './ping.js'
 
 t.setTimeout(600_000)
 
@@ -281,9 +282,9 @@ for (const mode of ['native', 'generic'] as const)
     execFileSync('ip', ['-n', clientNamespace, 'neighbour', 'flush', 'all'])
     const often = ['-c', '20', '-w', '60', '-i', '0.01', '-s', '1400', '-q']
     const ping = await atClient('ping', ...often, OWN)
-    t.match(ping.stdout, / 20 received/, 'ARP and ping')
+    t.ok(answered(ping) >= 20, 'ARP and ping')
     const outward = await run('ping', ['-c', '5', '-w', '60', '-i', '0.01', '-q', '10.9.1.1'])
-    t.match(outward.stdout, /5 received/, 'ping from here')
+    t.ok(answered(outward) >= 5, 'ping from here')
     const connect = (port: number, patienceMs: number) =>
       atClient(
         process.execPath,
