@@ -18,6 +18,7 @@ import { clockText, Progress } from '../../bench/suite/progress.js'
 import { FORMAT, parseResult, DISTURBED_BOUND, type RunResult } from '../../bench/suite/result.js'
 import { runPart, shareSeconds, type RunnerOptions } from '../../bench/suite/runner.js'
 import { summarise } from '../../bench/suite/summary.js'
+import { makeWritableFolder } from './folder.js'
 
 const usage = `uvs bench: what uvs costs, beside its peers and the machine's limits, measured in the same run
 
@@ -40,6 +41,9 @@ Status: 0, or 1 if a part did not come to its end, 2 for a command line that mak
 `
 
 const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
+
+/** Folder of the folders of runs that are told no other. */
+const OUT = 'uvs-bench'
 
 class UsageError extends Error {}
 
@@ -185,6 +189,14 @@ async function run(args: string[]): Promise<number> {
   const options = givenOptions(wanted, values)
   checkOptions(wanted, options, files)
   const totalSeconds = parseSeconds(values.seconds)
+  // Not after a quarter of an hour.
+  const place = values.out ?? OUT
+  try {
+    makeWritableFolder('--out', place)
+  } catch (error) {
+    process.stderr.write(`uvs bench: ${(error as Error).message}\n`)
+    return 1
+  }
   const interruption = new AbortController()
   const interrupt = (): void => interruption.abort()
   process.on('SIGINT', interrupt)
@@ -195,7 +207,7 @@ async function run(args: string[]): Promise<number> {
     ['uvs bench', ...args].join(' '),
     { quick: values.quick, files, options, signal: interruption.signal },
   )
-  const folder = values.out ?? join('uvs-bench', result.startedAt.slice(0, 19).replace(/:/g, '-'))
+  const folder = values.out ?? join(OUT, result.startedAt.slice(0, 19).replace(/:/g, '-'))
   write(folder, result)
   if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`)
   else process.stdout.write(summarise(result, ownSummaries(wanted, result)))

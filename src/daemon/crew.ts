@@ -21,6 +21,9 @@ const OFFLOAD_FRAME_COUNT = 1024
 /** Frames of a worker, 32 MiB of them, unless its AF_XDP rings take more. */
 const MIN_FRAME_COUNT = 16384
 
+/** Frames are named by offsets of 32 bits with a sign. */
+const MOST_FRAME_BYTES = 2 ** 31
+
 /** Services and destinations that there is room for: 32 MiB of counters, touched as they come. */
 const COUNTER_SLOTS = 1 << 18
 
@@ -183,12 +186,17 @@ function planOf(
   frameCount: number,
   wakeUps: readonly WakeUp[],
 ): Omit<CrewPlan, 'self'> {
+  const bytes = workers * (frameCount * frameSize + SCRATCH_BYTES)
+  if (bytes > MOST_FRAME_BYTES)
+    throw new Error(
+      `--workers ${workers}: their frames take ${(bytes / 2 ** 30).toFixed(1)} GiB, and no offset reaches beyond 2; take fewer`,
+    )
   return {
     workers,
     clientPrefixLength,
     common: new SharedArrayBuffer(CommonState.bytesFor(COUNTER_SLOTS)),
     rings: new SharedArrayBuffer(Handover.bytesFor(workers)),
-    frames: mapShared(workers * (frameCount * frameSize + SCRATCH_BYTES)),
+    frames: mapShared(bytes),
     wakeUps: wakeUps.map(({ descriptor }) => descriptor),
     ending: new SharedArrayBuffer(4 * workers),
   }
