@@ -9,7 +9,7 @@ import type {
 } from '../core/commands.js'
 import { IPIP } from '../core/destination.js'
 import type { CommandError, CommandResult } from './api.js'
-import { destinationId, serviceId, type Rules, type WantedService } from './rules.js'
+import { destinationId, placeKey, serviceId, type Rules, type WantedService } from './rules.js'
 
 /** What a director has, as far as rules files speak of it. */
 export type PresentService = Pick<ServiceStatus, 'service' | 'options'> & {
@@ -136,9 +136,15 @@ export async function applyRules(execute: Execute, wanted: Rules): Promise<numbe
     if (refused < 0) continue
     await execute(difference(await listPresent(execute), { services: asWanted(before), timeouts }))
     const { code, message } = (results[refused] as { error: CommandError }).error
-    throw new RulesRefused(
-      `${describe(batch[refused]!)}: ${message} (${code}); nothing was changed`,
+    const command = batch[refused]!
+    const place = wanted.places?.get(
+      placeKey(
+        'service' in command ? command.service : undefined,
+        'destination' in command ? command.destination : undefined,
+      ),
     )
+    const what = place === undefined ? describe(command) : `${place}: ${describe(command)}`
+    throw new RulesRefused(`${what}: ${message} (${code}); nothing was changed`)
   }
   // What is there can be removed, so nothing is refused any more.
   await execute(removals)

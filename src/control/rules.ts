@@ -22,6 +22,8 @@ export interface Rules {
   services: WantedService[]
   /** From a `--set` line; absent values are not touched. */
   timeouts?: Timeouts
+  /** As `file:line`, where services, servers (by `placeKey`) and timeouts are in the file that they were read from. */
+  places?: ReadonlyMap<string, string>
 }
 
 /** A rules file that cannot be taken; `message` starts with `file:line:column`. */
@@ -49,6 +51,14 @@ export function destinationId(service: ServiceKey, { address, port }: Destinatio
   return `${address} ${port || ('port' in service ? service.port : 0)}`
 }
 
+/** What `Rules.places` has a service, one of its servers, or the timeouts (neither) by. */
+export function placeKey(service?: ServiceKey, destination?: DestinationKey): string {
+  if (!service) return ''
+  return destination
+    ? `${serviceId(service)} > ${destinationId(service, destination)}`
+    : serviceId(service)
+}
+
 interface Word {
   text: string
   column: number
@@ -62,13 +72,15 @@ interface Word {
  * @param file the file's name in errors
  */
 export async function parseRules(text: string, file: string, names: Names): Promise<Rules> {
-  const rules: Rules = { services: [] }
+  const places = new Map<string, string>()
+  const rules: Rules = { services: [], places }
   const byId = new Map<string, WantedService>()
   for (const [i, line] of text.split('\n').entries()) {
     const words = wordsOf(line)
     if (words.length === 0) continue
     const at = (word: number, reason: string): RulesError =>
       new RulesError(file, i + 1, words[word]?.column ?? line.trimEnd().length + 1, reason)
+    const place = `${file}:${i + 1}`
     const args = words.map((word) => word.text)
     const invocation = await names.resolving(() => {
       try {
@@ -85,6 +97,7 @@ export async function parseRules(text: string, file: string, names: Names): Prom
         if (byId.has(id)) throw at(0, 'this service is in the file already')
         const wanted = { service: command.service, options: command.options, destinations: [] }
         byId.set(id, wanted)
+        places.set(placeKey(command.service), place)
         rules.services.push(wanted)
         break
       }
@@ -94,11 +107,13 @@ export async function parseRules(text: string, file: string, names: Names): Prom
         const id = destinationId(wanted.service, command.destination)
         if (wanted.destinations.some((d) => destinationId(wanted.service, d.destination) === id))
           throw at(0, 'this service has this server already')
+        places.set(placeKey(command.service, command.destination), place)
         wanted.destinations.push({ destination: command.destination, options: command.options })
         break
       }
       case 'set-timeouts':
         rules.timeouts = command.timeouts
+        places.set(placeKey(), place)
         break
       default:
         throw at(0, `${args[0]} has no place in a rules file; -A, -a and --set have`)

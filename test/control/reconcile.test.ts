@@ -2,7 +2,8 @@ import fc from '../support/properties.js'
 import t from 'tap'
 import type { Command, ForwardingMethod, TunnelOptions } from '../../src/core/commands.js'
 import { applyRules, difference, listPresent, RulesRefused } from '../../src/control/reconcile.js'
-import type { Rules } from '../../src/control/rules.js'
+import { Names } from '../../src/control/ipvsadm/names.js'
+import { parseRules, type Rules } from '../../src/control/rules.js'
 import { tcpPacket } from '../support/packets.js'
 import { InProcess } from './support.js'
 
@@ -150,6 +151,10 @@ t.test('rules that are refused in part change nothing', async (t) => {
   await t.rejects(applyRules(execute, refused), {
     constructor: RulesRefused,
     message: /add-service tcp 192.0.2.1 82: .*nosuch.*nothing was changed/,
+  })
+  const text = '-A -t 192.0.2.1:80 -s rr\n\n-A -t 192.0.2.1:82 -s nosuch\n'
+  await t.rejects(applyRules(execute, await parseRules(text, 'a.rules', new Names())), {
+    message: /^a\.rules:3: add-service .*nosuch.*nothing was changed/,
   })
   t.equal(JSON.stringify(await listPresent(execute)), before)
   t.strictSame(await execute([{ op: 'get-timeouts' }]), [

@@ -6,7 +6,7 @@ const names = new Names()
 const parse = (text: string) => parseRules(text, 'director.rules', names)
 
 t.test('what ipvsadm-save writes, with comments and blank lines', async (t) => {
-  const rules = await parse(`# the web
+  const { places, ...rules } = await parse(`# the web
 -A -t 10.0.0.1:80 -s rr
 
 -a -t 10.0.0.1:80 -r 10.9.0.1:8080 -m -w 2   # first
@@ -44,7 +44,10 @@ ipvsadm -a -t 10.0.0.1:80 -r 10.9.0.2:8080 -m -w 1\r
     ],
     timeouts: { tcp: 0, tcpFin: 0, udp: 60 },
   })
-  t.strictSame(await parse('# nothing\n\n'), { services: [] })
+  t.equal(places?.get('tcp 10.0.0.1 80'), 'director.rules:2')
+  t.equal(places?.get('tcp 10.0.0.1 80 > 10.9.0.2 8080'), 'director.rules:5')
+  t.equal(places?.get(''), 'director.rules:7')
+  t.strictSame(await parse('# nothing\n\n'), { services: [], places: new Map() })
 })
 
 t.test('errors say where and what', async (t) => {
