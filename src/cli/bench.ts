@@ -116,12 +116,34 @@ async function runAll(
 }
 
 function write(folder: string, result: RunResult): void {
-  mkdirSync(folder, { recursive: true })
+  makeWritableFolder('--out', folder)
   writeFileSync(join(folder, 'result.json'), JSON.stringify(result))
   writeFileSync(join(folder, 'report.html'), renderReport(result))
   mkdirSync(join(folder, 'plots'), { recursive: true })
   for (const { name, svg } of renderPlots(result)) writeFileSync(join(folder, 'plots', name), svg)
   process.stderr.write(`written: ${resolve(folder, 'report.html')}, result.json, plots/*.svg\n`)
+}
+
+/** Writes report and plots of raw data once more. */
+function reportOf(file: string, out = dirname(file)): number {
+  let result: RunResult
+  try {
+    result = parseResult(readFileSync(file, 'utf8'))
+  } catch (error) {
+    return fail(new Error(`--report ${file}: ${(error as Error).message}`))
+  }
+  try {
+    makeWritableFolder('--out', out)
+  } catch (error) {
+    return fail(error)
+  }
+  write(out, result)
+  return 0
+}
+
+function fail(error: unknown): number {
+  process.stderr.write(`uvs bench: ${(error as Error).message}\n`)
+  return 1
 }
 
 /** The parts that words name, all if they name none: their options are to be known before the rest is parsed. */
@@ -177,11 +199,7 @@ async function run(args: string[]): Promise<number> {
     await list()
     return 0
   }
-  if (values.report !== undefined) {
-    const result = parseResult(readFileSync(values.report, 'utf8'))
-    write(values.out ?? dirname(values.report), result)
-    return 0
-  }
+  if (values.report !== undefined) return reportOf(values.report, values.out)
   const { names, files } = splitWords(positionals)
   const wanted = await Promise.all(names.map((name) => parts.get(name)!()))
   if (files.length > 0 && !wanted.some((part) => part.files !== undefined))
@@ -194,8 +212,7 @@ async function run(args: string[]): Promise<number> {
   try {
     makeWritableFolder('--out', place)
   } catch (error) {
-    process.stderr.write(`uvs bench: ${(error as Error).message}\n`)
-    return 1
+    return fail(error)
   }
   const interruption = new AbortController()
   const interrupt = (): void => interruption.abort()
