@@ -47,6 +47,9 @@ const OUT = 'uvs-bench'
 
 class UsageError extends Error {}
 
+/** What cannot be done, though the command line makes sense. */
+class Failure extends Error {}
+
 interface Wanted {
   readonly names: string[]
   readonly files: string[]
@@ -115,8 +118,9 @@ async function runAll(
   return result
 }
 
+/** @param folder that there is, or in one that can be written to */
 function write(folder: string, result: RunResult): void {
-  makeWritableFolder('--out', folder)
+  mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, 'result.json'), JSON.stringify(result))
   writeFileSync(join(folder, 'report.html'), renderReport(result))
   mkdirSync(join(folder, 'plots'), { recursive: true })
@@ -124,26 +128,22 @@ function write(folder: string, result: RunResult): void {
   process.stderr.write(`written: ${resolve(folder, 'report.html')}, result.json, plots/*.svg\n`)
 }
 
-/** Writes report and plots of raw data once more. */
-function reportOf(file: string, out = dirname(file)): number {
-  let result: RunResult
+/** @throws Failure that names the file, if it is no result */
+function readResult(file: string): RunResult {
   try {
-    result = parseResult(readFileSync(file, 'utf8'))
+    return parseResult(readFileSync(file, 'utf8'))
   } catch (error) {
-    return fail(new Error(`--report ${file}: ${(error as Error).message}`))
+    throw new Failure(`--report ${file}: ${(error as Error).message}`)
   }
-  try {
-    makeWritableFolder('--out', out)
-  } catch (error) {
-    return fail(error)
-  }
-  write(out, result)
-  return 0
 }
 
-function fail(error: unknown): number {
-  process.stderr.write(`uvs bench: ${(error as Error).message}\n`)
-  return 1
+/** @throws Failure */
+function checkOut(folder: string): void {
+  try {
+    makeWritableFolder('--out', folder)
+  } catch (error) {
+    throw new Failure((error as Error).message)
+  }
 }
 
 /** The parts that words name, all if they name none: their options are to be known before the rest is parsed. */
@@ -199,7 +199,13 @@ async function run(args: string[]): Promise<number> {
     await list()
     return 0
   }
-  if (values.report !== undefined) return reportOf(values.report, values.out)
+  if (values.report !== undefined) {
+    const result = readResult(values.report)
+    const folder = values.out ?? dirname(values.report)
+    checkOut(folder)
+    write(folder, result)
+    return 0
+  }
   const { names, files } = splitWords(positionals)
   const wanted = await Promise.all(names.map((name) => parts.get(name)!()))
   if (files.length > 0 && !wanted.some((part) => part.files !== undefined))
@@ -208,12 +214,7 @@ async function run(args: string[]): Promise<number> {
   checkOptions(wanted, options, files)
   const totalSeconds = parseSeconds(values.seconds)
   // Not after a quarter of an hour.
-  const place = values.out ?? OUT
-  try {
-    makeWritableFolder('--out', place)
-  } catch (error) {
-    return fail(error)
-  }
+  checkOut(values.out ?? OUT)
   const interruption = new AbortController()
   const interrupt = (): void => interruption.abort()
   process.on('SIGINT', interrupt)
@@ -240,8 +241,8 @@ export async function main(args: string[]): Promise<number> {
     const isUsage =
       error instanceof UsageError ||
       (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')
-    if (!isUsage) throw error
+    if (!isUsage && !(error instanceof Failure)) throw error
     process.stderr.write(`uvs bench: ${(error as Error).message}\n`)
-    return 2
+    return isUsage ? 2 : 1
   }
 }
