@@ -2,7 +2,7 @@
 // same order, and the same is listed.
 import t from 'tap'
 import fc from '../../support/properties.js'
-import type { Command, ServiceKey } from '../../../src/core/commands.js'
+import type { Command } from '../../../src/core/commands.js'
 import {
   icmpPacket,
   ipipPacket,
@@ -13,12 +13,7 @@ import {
 } from '../../support/packets.js'
 import { destinationOptions, serviceOptions, VIP } from '../harness.js'
 import { CrewHarness } from './crew-harness.js'
-
-const web: ServiceKey = { protocol: 'tcp', address: VIP, port: 80 }
-const dns: ServiceKey = { protocol: 'udp', address: VIP, port: 53 }
-const mail: ServiceKey = { protocol: 'tcp', address: '192.0.2.9', port: 25 }
-const marked: ServiceKey = { fwmark: 7, family: 4 }
-const services = [web, dns, mail, marked]
+import { begin, client, PORTS, server, services, VIRTUAL, web } from './crew-services.js'
 
 /** The type of service of the director's own ICMP errors. */
 const PRECEDENCE_OF_ERRORS = 0xc0
@@ -31,8 +26,6 @@ type Step =
   | { kind: 'command'; command: Command }
   | { kind: 'wait'; seconds: number }
 
-const client = (n: number): string => `198.51.100.${10 + n}`
-const server = (n: number): string => `10.0.0.${10 + n}`
 const small = (max: number) => fc.nat({ max })
 
 const request = fc.record({
@@ -68,7 +61,7 @@ const fragment = fc.record({
 const command = fc
   .tuple(small(3), small(3), small(4), small(3), fc.constantFrom('add', 'edit', 'delete', 'drop'))
   .map(([service, number, weight, threshold, what]): Step => {
-    const destination = { address: server(number), port: portOf(service) }
+    const destination = { address: server(number), port: PORTS[service]! }
     const options = destinationOptions({
       weight,
       upperThreshold: threshold,
@@ -99,49 +92,18 @@ const steps = fc.array(
 )
 const scheduler = fc.constantFrom('rr', 'wrr', 'wlc', 'lc', 'sed', 'nq', 'fo', 'ovf', 'sh', 'mh')
 
-function portOf(service: number): number {
-  return [80, 53, 25, 8080][service]!
-}
-
-function begin(crew: CrewHarness, name: string, persistent: boolean): void {
-  crew.execute({
-    op: 'set-marks',
-    rules: [{ mark: 7, protocol: 'tcp', destination: '203.0.113.0/24', ports: [8080, 8080] }],
-  })
-  services.forEach((service, i) => {
-    crew.execute({
-      op: 'add-service',
-      service,
-      options: serviceOptions({
-        scheduler: name,
-        persistentTimeoutSeconds: persistent && i > 0 ? 60 : 0,
-      }),
-    })
-    for (let n = 0; n < 3; n++)
-      crew.execute({
-        op: 'add-destination',
-        service,
-        destination: { address: server(n), port: portOf(i) },
-        options: destinationOptions({ weight: 1 + n }),
-      })
-  })
-}
-
-const virtualOf = (service: number): string =>
-  ['192.0.2.1', VIP, '192.0.2.9', '203.0.113.5'][service]!
-
 /** @returns the step's packet */
 function packetOf(step: Exclude<Step, { kind: 'command' | 'wait' }>): Uint8Array {
   const from = `${client(step.client)}:${1000 + ('port' in step ? step.port : 0)}`
   switch (step.kind) {
     case 'request': {
-      const to = `${virtualOf(step.service)}:${portOf(step.service)}`
+      const to = `${VIRTUAL[step.service]!}:${PORTS[step.service]!}`
       return step.service === 1
         ? udpPacket({ from, to })
         : tcpPacket({ from, to, flags: step.flags })
     }
     case 'reply': {
-      const ends = { from: `${server(step.server)}:${portOf(step.service)}`, to: from }
+      const ends = { from: `${server(step.server)}:${PORTS[step.service]!}`, to: from }
       return step.service === 1 ? udpPacket(ends) : tcpPacket({ ...ends, flags: 'SA' })
     }
     case 'error': {
@@ -186,7 +148,8 @@ t.test('a crew is one director, whichever of its members a packet comes to', asy
       (workers, name, persistent, steps) => {
         const one = new CrewHarness({ workers: 1 })
         const crew = new CrewHarness({ workers })
-        for (const harness of [one, crew]) begin(harness, name, persistent)
+        for (const harness of [one, crew])
+          begin(harness, name, (service) => persistent && service > 0)
         for (const step of steps) {
           if (step.kind === 'command') {
             const expected = attempt(one, step.command)
@@ -239,7 +202,7 @@ function withoutTableSize(reply: object): unknown {
 
 t.test('round robin goes round in common', async (t) => {
   const crew = new CrewHarness({ workers: 3 })
-  begin(crew, 'rr', false)
+  begin(crew, 'rr')
   for (let i = 0; i < 30; i++)
     crew.send(0, tcpPacket({ from: `${client(i)}:1000`, to: `${VIP}:80`, flags: 'S' }))
   const [listed] = crew.execute({ op: 'list-services', service: web }).services
@@ -252,7 +215,7 @@ t.test('round robin goes round in common', async (t) => {
 
 t.test('no frame is lost between the pools', async (t) => {
   const crew = new CrewHarness({ workers: 3, frames: 96 })
-  begin(crew, 'rr', false)
+  begin(crew, 'rr')
   for (let i = 0; i < 5000; i++) {
     const packet = tcpPacket({ from: `${client(i % 40)}:1000`, to: `${VIP}:80`, flags: 'S' })
     crew.ports[i % 3]!.inject(packet)

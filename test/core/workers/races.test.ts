@@ -2,32 +2,17 @@
 // through the same commands at its own pace. What must hold at the end, and what must never happen.
 import t from 'tap'
 import fc from '../../support/properties.js'
-import type {
-  Command,
-  ConnectionStatus,
-  ServiceKey,
-  ServiceStatus,
-} from '../../../src/core/commands.js'
+import type { Command, ConnectionStatus, ServiceStatus } from '../../../src/core/commands.js'
 import type { Forgettable } from '../../../src/core/configuration.js'
 import { JIFFIES_PER_SECOND } from '../../../src/port/clock.js'
 import { IP_HEADROOM } from '../../../src/port/frame-pool.js'
 import { tcpPacket, udpPacket } from '../../support/packets.js'
 import { destinationOptions, serviceOptions, VIP } from '../harness.js'
 import { CrewHarness } from './crew-harness.js'
+import { begin, client, dns, PORTS, server, services, VIRTUAL } from './crew-services.js'
 
 // On a machine that does much else.
 t.setTimeout(180_000)
-
-const web: ServiceKey = { protocol: 'tcp', address: VIP, port: 80 }
-const dns: ServiceKey = { protocol: 'udp', address: VIP, port: 53 }
-const mail: ServiceKey = { protocol: 'tcp', address: '192.0.2.9', port: 25 }
-const marked: ServiceKey = { fwmark: 7, family: 4 }
-const services = [web, dns, mail, marked]
-const PORTS = [80, 53, 25, 8080]
-const VIRTUAL = [VIP, VIP, '192.0.2.9', '203.0.113.5']
-
-const client = (n: number): string => `198.51.100.${10 + n}`
-const server = (n: number): string => `10.0.0.${10 + n}`
 
 /** A crew whose members carry out commands one after the other, and forget destinations in the same order. */
 class PacedCrew extends CrewHarness {
@@ -155,27 +140,6 @@ function packetOf(step: Step & { do: 'packet' }): Uint8Array {
     ? { from: `${server(step.server)}:${PORTS[step.service]}`, to: from }
     : { from, to: `${VIRTUAL[step.service]}:${PORTS[step.service]}` }
   return step.service === 1 ? udpPacket(ends) : tcpPacket({ ...ends, flags: step.flags })
-}
-
-function begin(crew: CrewHarness, scheduler: string, persistent = false): void {
-  crew.execute({
-    op: 'set-marks',
-    rules: [{ mark: 7, protocol: 'tcp', destination: '203.0.113.0/24', ports: [8080, 8080] }],
-  })
-  services.forEach((service, i) => {
-    crew.execute({
-      op: 'add-service',
-      service,
-      options: serviceOptions({ scheduler, persistentTimeoutSeconds: persistent ? 60 : 0 }),
-    })
-    for (let n = 0; n < 3; n++)
-      crew.execute({
-        op: 'add-destination',
-        service,
-        destination: { address: server(n), port: PORTS[i]! },
-        options: destinationOptions({ weight: 1 + n }),
-      })
-  })
 }
 
 t.test('commands reach workers at different moments, and packets come meanwhile', async () => {
@@ -391,7 +355,7 @@ t.test('the same request by both workers at once is one connection', async (t) =
   for (const name of ['rr', 'wrr', 'wlc', 'sh', 'mh', 'lblc', 'twos'])
     for (const persistent of [false, true]) {
       const crew = new PacedCrew({ workers: 2 })
-      begin(crew, name, persistent)
+      begin(crew, name, () => persistent)
       for (let n = 0; n < 8; n++) {
         const first = tcpPacket({ from: `${client(n)}:1000`, to: `${VIP}:80`, flags: 'S' })
         for (const port of crew.ports) port.inject(first)
