@@ -1,5 +1,6 @@
 /** What `uvs bench schedulers` can be told. */
 import { existsSync } from 'node:fs'
+import { readCount, readDecimal } from '../../src/cli/numbers.js'
 import type { PartOption, PartOptions } from '../suite/measurement.js'
 import { kindOf, parseCandidates, type Candidate } from './candidates.js'
 import { readLoad } from './file-load.js'
@@ -78,24 +79,14 @@ function number(
 ): number | undefined {
   const text = given[name]
   if (text === undefined) return undefined
-  const value = Number(text)
-  if (text === '' || !(value >= least && value <= most) || (isWhole && !Number.isInteger(value)))
-    throw new Error(
-      `--${name}: '${text}' is no ${isWhole ? 'whole ' : ''}number from ${least} to ${most}`,
-    )
-  return value
+  return (isWhole ? readCount : readDecimal)(`--${name}`, String(text), least, most)
 }
 
 function parseWeights(text: string | true | undefined): number[] | undefined {
   if (text === undefined) return undefined
   return String(text)
     .split(',')
-    .map((word) => {
-      const weight = Number(word)
-      if (word === '' || !Number.isInteger(weight) || weight < 1 || weight > MAX_WEIGHT)
-        throw new Error(`--weights: '${word}' is no weight from 1 to ${MAX_WEIGHT}`)
-      return weight
-    })
+    .map((word) => readCount('--weights', word, 1, MAX_WEIGHT))
 }
 
 /**

@@ -19,6 +19,7 @@ import { FORMAT, parseResult, DISTURBED_BOUND, type RunResult } from '../../benc
 import { runPart, shareSeconds, type RunnerOptions } from '../../bench/suite/runner.js'
 import { summarise } from '../../bench/suite/summary.js'
 import { makeWritableFolder } from './folder.js'
+import { readDecimal } from './numbers.js'
 
 const usage = `uvs bench: what uvs costs, beside its peers and the machine's limits, measured in the same run
 
@@ -45,6 +46,9 @@ const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
 /** Folder of the folders of runs that are told no other. */
 const OUT = 'uvs-bench'
 
+/** A week. */
+const MOST_SECONDS = 604_800
+
 class UsageError extends Error {}
 
 /** What cannot be done, though the command line makes sense. */
@@ -70,9 +74,11 @@ function splitWords(words: readonly string[]): Wanted {
 
 function parseSeconds(text: string | undefined): number | undefined {
   if (text === undefined) return undefined
-  const seconds = Number(text)
-  if (!(seconds > 0)) throw new UsageError(`--seconds: '${text}' is no number of seconds`)
-  return seconds
+  try {
+    return readDecimal('--seconds', text, 1, MOST_SECONDS)
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
 }
 
 async function list(): Promise<void> {

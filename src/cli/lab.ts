@@ -19,6 +19,7 @@ import {
   type Method,
   type Topology,
 } from '../lab/topology.js'
+import { readCount } from './numbers.js'
 
 const help = `Balances real traffic between network namespaces: a client, a director and real servers.
 
@@ -283,8 +284,8 @@ function parseOptions(args: string[]): Options {
   return {
     method,
     driver,
-    servers: numberIn('--servers', values.servers, 1, 100),
-    requests: numberIn('--requests', values.requests, 1, MAX_REQUESTS),
+    servers: readCount('--servers', values.servers, 1, 100),
+    requests: readCount('--requests', values.requests, 1, MAX_REQUESTS),
     scheduler: values.scheduler,
     keep: values.keep,
   }
@@ -292,11 +293,4 @@ function parseOptions(args: string[]): Options {
 
 function isOneOf<T extends string>(list: readonly T[], text: string): text is T {
   return (list as readonly string[]).includes(text)
-}
-
-function numberIn(option: string, text: string, least: number, most: number): number {
-  const value = /^\d+$/.test(text) ? Number(text) : NaN
-  if (!(value >= least && value <= most))
-    throw new Error(`${option} ${text}: must be a number from ${least} to ${most}`)
-  return value
 }

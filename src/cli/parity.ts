@@ -12,6 +12,7 @@ import { randomScenario } from '../scenario/random.js'
 import { profileNamed, profiles } from '../scenario/random-profiles.js'
 import { formatTrace } from '../scenario/trace.js'
 import { makeWritableFolder } from './folder.js'
+import { readCount } from './numbers.js'
 
 const help = `Runs scenarios through uvs and through a real kernel, and shows the first difference.
 
@@ -39,6 +40,8 @@ Exit status: 0 when all agree; 1 when any differs or cannot be run; 2 for a wron
 
 /** Memory that a guest takes: more than these at once help nobody. */
 const MOST_GUESTS = 16
+/** Of scenarios made at random, and of their seeds. */
+const MOST_RANDOM = 999_999_999
 
 interface Job {
   /** File name, or what a random one would be called. */
@@ -93,16 +96,18 @@ export async function main(args: string[]): Promise<number> {
   const { random, seed, profile, kernel, guests } = values
   if (kernel !== undefined && kernel !== 'running' && kernel !== 'guest')
     return fail(`--kernel ${kernel}: there are 'running' and 'guest'`)
-  for (const [name, value] of [
-    ['random', random],
-    ['seed', seed],
-    ['guests', guests],
-  ] as const)
-    if (value !== undefined && !/^\d{1,9}$/.test(value))
-      return fail(`--${name} ${value}: no number`)
-  if (Number(guests) < 1 || Number(guests) > MOST_GUESTS)
-    return fail(`--guests ${guests}: from 1 to ${MOST_GUESTS}`)
-  if (kernel === 'running' && guests !== '1') return fail('--guests goes with --kernel guest')
+  let count: number
+  let firstSeed: number
+  let guestCount: number
+  try {
+    count = readCount('--random', random ?? '0', 0, MOST_RANDOM)
+    firstSeed =
+      seed === undefined ? randomInt(MOST_RANDOM) : readCount('--seed', seed, 0, MOST_RANDOM)
+    guestCount = readCount('--guests', guests, 1, MOST_GUESTS)
+  } catch (error) {
+    return fail((error as Error).message)
+  }
+  if (kernel === 'running' && guestCount !== 1) return fail('--guests goes with --kernel guest')
   if (profile !== undefined && !profileNamed(profile))
     return fail(`--profile ${profile}: there are ${profiles.map(({ name }) => name).join(', ')}`)
   if (random === undefined && (seed !== undefined || profile !== undefined))
@@ -116,13 +121,17 @@ export async function main(args: string[]): Promise<number> {
   const jobs =
     random === undefined
       ? positionals.map((name) => ({ name, text: readFileSync(name, 'utf8') }))
-      : randomJobs(Number(random), seed === undefined ? randomInt(1e9) : Number(seed), profile)
+      : randomJobs(count, firstSeed, profile)
   // All are read before anything is started.
   for (const { name, text } of jobs) eventsOf(parseScenario(text, name))
   if (random !== undefined) makeWritableFolder('--out', values.out)
   const kernels = await Kernels.start(
-    Number(guests),
-    kernel ? { kernel: kernel satisfies OracleKernel } : guests === '1' ? {} : { kernel: 'guest' },
+    guestCount,
+    kernel
+      ? { kernel: kernel satisfies OracleKernel }
+      : guestCount === 1
+        ? {}
+        : { kernel: 'guest' },
   )
   try {
     process.stderr.write(`uvs parity: asking ${kernels.description}\n`)

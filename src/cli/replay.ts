@@ -8,6 +8,7 @@ import { replayEvents } from '../scenario/replay.js'
 import type { Event, Side } from '../scenario/scenario.js'
 import { formatTrace } from '../scenario/trace.js'
 import { sideNames } from '../scenario/wiring.js'
+import { readCount } from './numbers.js'
 
 const help = `Runs a scenario through the director, in virtual time.
 
@@ -52,8 +53,12 @@ export async function main(args: string[]): Promise<number> {
   const [file, ...more] = positionals
   if (file === undefined) return usage('the scenario is missing')
   if (more.length > 0) return usage(`one scenario at a time: '${more[0]}'`)
-  if (!/^\d{1,9}$/.test(values.seed))
-    return usage(`--seed ${values.seed}: a number from 0 to 999999999`)
+  let seed: number
+  try {
+    seed = readCount('--seed', values.seed, 0, 999_999_999)
+  } catch (error) {
+    return usage((error as Error).message)
+  }
 
   const traceToStdout = values.json || values.trace === '-'
   if (traceToStdout && values.pcap === '-')
@@ -69,7 +74,7 @@ export async function main(args: string[]): Promise<number> {
   try {
     const refusals = new Map<Event, string>()
     const trace = await replayEvents(events, scenario.name, {
-      seed: Number(values.seed),
+      seed,
       onRefusal: (event, problem) => refusals.set(event, problem),
       ...(capture
         ? {

@@ -9,6 +9,7 @@ import { MAX_CONNECTIONS } from '../core/connection-table.js'
 import { defaultSettings, settingKind, writeSetting } from '../core/settings.js'
 import { Daemon } from '../daemon/daemon.js'
 import { checkPorts, parsePortSpec, type PortSpec } from '../daemon/port-spec.js'
+import { readCount } from './numbers.js'
 
 const DEFAULT_MAX_CONNECTIONS = 1 << 20
 /** More than a machine has cores for is of no use, and rings between all of them take memory. */
@@ -70,25 +71,18 @@ function parseOptions(args: string[]): Options | 'help' {
   })
   if (values.help) return 'help'
   const ports = values.port.map(parsePortSpec)
-  const workers = readNumber('--workers', values.workers, 1, MAX_WORKERS)
+  const workers = readCount('--workers', values.workers, 1, MAX_WORKERS)
   checkPorts(ports, workers)
   return {
     ports,
     settings: values.sysctl.map(readSetting),
     socket: socketPath(values.socket),
-    maxConnections: readNumber('--connections', values.connections, 1, MAX_CONNECTIONS),
+    maxConnections: readCount('--connections', values.connections, 1, MAX_CONNECTIONS),
     workers,
-    clientPrefixLength: readNumber('--client-prefix', values['client-prefix'], 1, 32),
-    patienceUs: readNumber('--patience', values.patience, 0, MAX_PATIENCE_US),
+    clientPrefixLength: readCount('--client-prefix', values['client-prefix'], 1, 32),
+    patienceUs: readCount('--patience', values.patience, 0, MAX_PATIENCE_US),
     ...(values.rules === undefined ? {} : { rulesFile: values.rules }),
   }
-}
-
-function readNumber(option: string, text: string, least: number, most: number): number {
-  const number = Number(text)
-  if (!Number.isInteger(number) || number < least || number > most)
-    throw new Error(`${option} ${text}: must be a number from ${least} to ${most}`)
-  return number
 }
 
 /** Reads `--sysctl`, so that a mistake ends uvsd before anything has been made. */

@@ -402,10 +402,10 @@ t.test('what can be asked for', (t) => {
   t.strictSame(weightsFor({ servers: undefined, weights: undefined }, [4, 9]), [4, 9])
   t.throws(() => weightsFor({ servers: undefined, weights: [4] }), /add --servers 2/)
   for (const [options, problem] of [
-    [{ servers: 'x' }, /--servers: 'x' is no whole number from 2 to 4096/],
-    [{ servers: '1' }, /--servers: '1'/],
-    [{ weights: '1,0' }, /--weights: '0' is no weight from 1 to 65535/],
-    [{ zipf: '-1' }, /--zipf: '-1' is no number from 0 to 10/],
+    [{ servers: 'x' }, /--servers x: must be a number from 2 to 4096/],
+    [{ servers: '1' }, /--servers 1:/],
+    [{ weights: '1,0' }, /--weights 0: must be a number from 1 to 65535/],
+    [{ zipf: '-1' }, /--zipf -1: must be a number from 0 to 10/],
     [{ load: '/nowhere.scn' }, /--load: there is no file \/nowhere\.scn/],
   ] as const)
     t.throws(() => parseOptions(options, []), problem)

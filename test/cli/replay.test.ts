@@ -86,7 +86,7 @@ void t.test('what it does not do', async (t) => {
   for (const [args, problem] of [
     [[], 'the scenario is missing'],
     [[example, example], `one scenario at a time: '${example}'`],
-    [[example, '--seed', 'x'], '--seed x: a number from 0 to 999999999'],
+    [[example, '--seed', 'x'], '--seed x: must be a number from 0 to 999999999'],
     [[example, '--json', '--pcap', '-'], 'trace and capture cannot both go to standard output'],
     [[example, '--frob'], "Unknown option '--frob'"],
   ] as const) {
