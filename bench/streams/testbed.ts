@@ -11,8 +11,9 @@
 // with the addresses. All are up at once, so that trials of one round come one right after another.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Lab, type LabProcess, type Namespace } from '../../src/lab/lab.js'
+import type { LabProcess, Namespace } from '../../src/lab/lab.js'
 import { sleep, type CommandResult } from '../../src/lab/process.js'
+import { createLab } from '../suite/labs.js'
 import { PRIORITY } from '../wire/machine.js'
 
 export const HTTP_PORT = 80
@@ -45,7 +46,7 @@ export interface Links {
 }
 
 export class StreamTestbed {
-  private readonly lab = Lab.create()
+  private readonly lab = createLab()
   private lanes = 0
   private ends: { client: Namespace; server: Namespace } | undefined
 

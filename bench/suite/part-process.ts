@@ -2,7 +2,7 @@
  * The process in which one part runs, alone: neither the compiler's opinions nor the heap of the parts before
  * are in its way. Says what it measures to the runner, and cleans up before it ends, whatever ends it.
  */
-import { setImmediate, setTimeout } from 'node:timers/promises'
+import { setImmediate } from 'node:timers/promises'
 import { parts } from '../parts/index.js'
 import type { Context, Metric, Parameters, PartOptions, Subject } from './measurement.js'
 import type { Sample } from './result.js'
@@ -28,15 +28,16 @@ export type Message =
       readonly sample: Sample
     }
 
-/** How long a part that was interrupted may go on with what it waits for, before what it deferred is done. */
-const GRACE_MS = 5000
-
 const interruption = new AbortController()
 const interrupt = (): void => interruption.abort(new Error('interrupted'))
 const deferred: (() => void | Promise<void>)[] = []
 
 const send = (message: Message): void => {
   if (process.connected) process.send!(message)
+}
+/** Of a part that was interrupted nobody wants to hear how it fares without what has been taken away from it. */
+const tell = (message: Message): void => {
+  if (!interruption.signal.aborted) send(message)
 }
 
 function contextOf({ quick, seconds, files, options, runStart }: Order): Context {
@@ -48,8 +49,8 @@ function contextOf({ quick, seconds, files, options, runStart }: Order): Context
     files,
     options,
     signal,
-    progress: (text) => send({ type: 'progress', text }),
-    note: (text) => send({ type: 'note', text }),
+    progress: (text) => tell({ type: 'progress', text }),
+    note: (text) => tell({ type: 'note', text }),
     defer: (cleanUp) => void deferred.push(cleanUp),
     *rounds({ least, most, share }) {
       const start = performance.now()
@@ -81,7 +82,7 @@ function contextOf({ quick, seconds, files, options, runStart }: Order): Context
           endMs,
           ...shares,
         }
-        send({ type: 'sample', metric, subject, sample })
+        tell({ type: 'sample', metric, subject, sample })
       }
     },
   }
@@ -100,13 +101,13 @@ async function cleanUp(): Promise<void> {
 async function main(): Promise<void> {
   const order = JSON.parse(process.argv[2]!) as Order
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, interrupt)
+  // Its runner is gone, and with it whoever read what is printed.
   process.on('disconnect', interrupt)
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
   const part = await parts.get(order.part)!()
   const { signal } = interruption
   const interrupted = new Promise<never>((_, reject) =>
-    signal.addEventListener('abort', () => {
-      void setTimeout(GRACE_MS).then(() => reject(signal.reason as Error))
-    }),
+    signal.addEventListener('abort', () => reject(signal.reason as Error)),
   )
   try {
     await Promise.race([part.run(contextOf(order)), interrupted])

@@ -4,6 +4,8 @@ import { loadavg } from 'node:os'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Metric, Part, PartOptions, Subject } from './measurement.js'
+import { endAbandonedLabs, endLabsOf } from './labs.js'
+import { restoreAbandoned } from './machine-settings.js'
 import type { Message, Order } from './part-process.js'
 import { ownOptions } from './part-options.js'
 import { emptyResult, type PartResult } from './result.js'
@@ -15,7 +17,10 @@ export interface RunnerOptions {
   readonly files: readonly string[]
   /** For the parts that have them. */
   readonly options?: PartOptions
+  /** Aborted, the part that runs cleans up and ends. */
   readonly signal: AbortSignal
+  /** Aborted, it is killed, and what it has left is removed. */
+  readonly killSignal?: AbortSignal
   /** What a part says that it does. */
   readonly onProgress: (text: string) => void
   /** Notes, and whatever else a part prints. */
@@ -24,7 +29,7 @@ export interface RunnerOptions {
 
 const DEFAULT_SECONDS = 120
 const QUICK_SECONDS = 5
-/** An interrupted part cleans up in this time, or is killed with everything that it started. */
+/** A part that was interrupted cleans up in this time, or is killed and what it has left is removed. */
 const KILL_AFTER_MS = 20_000
 
 const partProcess = fileURLToPath(new URL('./part-process.js', import.meta.url))
@@ -59,26 +64,49 @@ function receive(result: PartResult, message: Message, options: RunnerOptions): 
   }
 }
 
-/** Ctrl-C is for the runner alone, which tells the part: its programs would otherwise die before it can clean up. */
-function endOnInterrupt(child: ChildProcess, signal: AbortSignal): () => void {
-  let killer: NodeJS.Timeout | undefined
-  const kill = (): void => {
-    try {
-      process.kill(-child.pid!, 'SIGKILL')
-    } catch {
-      // It has ended meanwhile.
-    }
+/** Kills a process and those that it started, but for those that have a group of their own. */
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch {
+    // All have ended meanwhile.
   }
+}
+
+/** Ctrl-C is for the runner alone, which tells the part: its programs would otherwise die before it can clean up. */
+function endOnInterrupt(
+  child: ChildProcess,
+  { signal, killSignal }: Pick<RunnerOptions, 'signal' | 'killSignal'>,
+): () => void {
+  let killer: NodeJS.Timeout | undefined
+  const kill = (): void => killGroup(child.pid!)
   const interrupt = (): void => {
     child.kill('SIGINT')
     killer = setTimeout(kill, KILL_AFTER_MS)
   }
   if (signal.aborted) interrupt()
   else signal.addEventListener('abort', interrupt)
+  killSignal?.addEventListener('abort', kill)
   return () => {
     clearTimeout(killer)
     signal.removeEventListener('abort', interrupt)
+    killSignal?.removeEventListener('abort', kill)
   }
+}
+
+/** What a part leaves that was killed, or that was interrupted while it was making something. */
+function removeLeftovers(pid: number): void {
+  killGroup(pid)
+  if (!isRoot()) return
+  endLabsOf(pid)
+  restoreAbandoned()
+}
+
+/** Removes what runs that were killed together with their parts have left on this machine. */
+export function removeAbandoned(): void {
+  if (!isRoot()) return
+  endAbandonedLabs()
+  restoreAbandoned()
 }
 
 /** Runs one part. What goes wrong stands in the result. */
@@ -96,7 +124,7 @@ export async function runPart(
     result.endMs = result.startMs
     return result
   }
-  const { quick, signal } = options
+  const { quick } = options
   const order: Order = {
     part: part.name,
     quick,
@@ -113,7 +141,9 @@ export async function runPart(
   child.on('message', (message) => receive(result, message as Message, options))
   for (const stream of [child.stdout!, child.stderr!])
     createInterface({ input: stream }).on('line', options.onLine)
-  const stopListening = endOnInterrupt(child, signal)
+  const stopListening = endOnInterrupt(child, options)
+  // Before its streams are closed, which a program that it has left might hold.
+  child.on('exit', () => removeLeftovers(child.pid!))
   const ending = await new Promise<string | undefined>((resolve) => {
     child.on('error', (error) => resolve(`cannot be started: ${error.message}`))
     child.on('close', (code, killedBy) =>

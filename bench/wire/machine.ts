@@ -1,9 +1,12 @@
 /** What is changed on the whole machine while directors are measured, and put back. */
-import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { changeSettings } from '../suite/machine-settings.js'
 import { CONNECTIONS } from './peers.js'
 
-/** Most connections that the kernel tracks, and buckets of their table. */
+/**
+ * Most connections that the kernel tracks, and buckets of their table. Both are the machine's: a network namespace
+ * can read them, and no more.
+ */
 const CONNECTION_SETTINGS = [
   '/sys/module/nf_conntrack/parameters/hashsize',
   '/proc/sys/net/netfilter/nf_conntrack_max',
@@ -17,14 +20,10 @@ export const PRIORITY = ['--rr', '1'] as const
  * that the other directors have. Returns what puts everything back; that also happens when the process exits.
  */
 export function prepareMachine(): () => void {
-  const undo: (() => void)[] = []
-  for (const file of CONNECTION_SETTINGS.filter((name) => existsSync(name)))
-    undo.push(change(file, String(CONNECTIONS)))
-  for (const pid of softirqThreads()) {
-    undo.push(() => execFileSync('chrt', ['--other', '--pid', '0', pid]))
-    execFileSync('chrt', [...PRIORITY.slice(0, 1), '--pid', ...PRIORITY.slice(1), pid])
-  }
-  return atExit(undo)
+  return changeSettings({
+    ...Object.fromEntries(CONNECTION_SETTINGS.map((file) => [file, String(CONNECTIONS)])),
+    ...Object.fromEntries(softirqThreads().map((thread) => [`thread ${thread}`, 'rr 1'])),
+  })
 }
 
 /** Which ways of controlling congestion network namespaces may choose. */
@@ -32,25 +31,9 @@ const ALLOWED_CONTROLS = '/proc/sys/net/ipv4/tcp_allowed_congestion_control'
 
 /** Lets network namespaces choose cubic, too. Returns what puts it back; that also happens when the process exits. */
 export function allowCubic(): () => void {
+  if (!existsSync(ALLOWED_CONTROLS)) return () => undefined
   const allowed = readFileSync(ALLOWED_CONTROLS, 'utf8').trim().split(' ')
-  if (allowed.includes('cubic')) return () => undefined
-  return atExit([change(ALLOWED_CONTROLS, [...allowed, 'cubic'].join(' '))])
-}
-
-/** Writes a setting; the function that it returns writes what was there. */
-function change(file: string, value: string): () => void {
-  const before = readFileSync(file, 'utf8').trim()
-  writeFileSync(file, value)
-  return () => writeFileSync(file, before)
-}
-
-/** Takes the steps when it is called, or when the process exits, once. */
-function atExit(steps: (() => void)[]): () => void {
-  const putBack = (): void => {
-    for (const step of steps.splice(0)) step()
-  }
-  process.once('exit', putBack)
-  return putBack
+  return changeSettings({ [ALLOWED_CONTROLS]: [...new Set([...allowed, 'cubic'])].join(' ') })
 }
 
 function softirqThreads(): string[] {

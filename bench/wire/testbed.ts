@@ -14,7 +14,8 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { Lab, type LabProcess, type Namespace } from '../../src/lab/lab.js'
+import type { LabProcess, Namespace } from '../../src/lab/lab.js'
+import { createLab } from '../suite/labs.js'
 import { PRIORITY } from './machine.js'
 import {
   CLIENT_NETWORK,
@@ -48,7 +49,7 @@ export interface Director {
 }
 
 export class Testbed {
-  private readonly lab = Lab.create()
+  private readonly lab = createLab()
   private readonly lanes: Lane[] = []
   private tester: Namespace | undefined
   private child: ChildProcess | undefined

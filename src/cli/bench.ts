@@ -1,10 +1,10 @@
 /** `uvs bench`: measures, and writes raw data and a report. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { parts } from '../../bench/parts/index.js'
-import { renderPlots, renderReport } from '../../bench/report/report.js'
+import { Output, writeReport } from '../../bench/report/output.js'
 import { judgeAll } from '../../bench/suite/claims.js'
 import { describeMachine } from '../../bench/suite/machine.js'
 import type { Part, PartOptions } from '../../bench/suite/measurement.js'
@@ -16,9 +16,15 @@ import {
 } from '../../bench/suite/part-options.js'
 import { clockText, Progress } from '../../bench/suite/progress.js'
 import { FORMAT, parseResult, DISTURBED_BOUND, type RunResult } from '../../bench/suite/result.js'
-import { runPart, shareSeconds, type RunnerOptions } from '../../bench/suite/runner.js'
+import {
+  removeAbandoned,
+  runPart,
+  shareSeconds,
+  type RunnerOptions,
+} from '../../bench/suite/runner.js'
 import { summarise } from '../../bench/suite/summary.js'
 import { makeWritableFolder } from './folder.js'
+import { Interruption } from './interruption.js'
 import { readDecimal } from './numbers.js'
 
 const usage = `uvs bench: what uvs costs, beside its peers and the machine's limits, measured in the same run
@@ -37,8 +43,10 @@ that takes some, as a load for 'schedulers'.
   --check        status 1 if a claim is not met
 
 Writes DIR/report.html (claims and plots, complete in itself), DIR/plots/*.svg, and DIR/result.json (machine,
-versions, every sample).
-Status: 0, or 1 if a part did not come to its end, 2 for a command line that makes no sense, 130 on Ctrl-C.
+versions, every sample). Ctrl-C, SIGTERM and SIGHUP end it in order: what has been measured is kept, and nothing else is
+left. The second one does not wait for the part that is running.
+Status: 0, or 1 if a part did not come to its end or a file could not be written, 2 for a command line that makes no
+sense, 128 and the signal's number when it was interrupted (130 on Ctrl-C).
 `
 
 const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
@@ -97,7 +105,9 @@ async function runAll(
   wanted: readonly Part[],
   seconds: readonly number[],
   command: string,
+  progress: Progress,
   options: Omit<RunnerOptions, 'onProgress' | 'onLine'>,
+  keep: (result: RunResult) => void,
 ): Promise<RunResult> {
   const runStart = Date.now()
   const result: RunResult = {
@@ -109,7 +119,6 @@ async function runAll(
     machine: describeMachine(packageRoot),
     parts: [],
   }
-  const progress = new Progress(process.stderr)
   for (const [i, part] of wanted.entries()) {
     if (options.signal.aborted) break
     progress.begin(i + 1, wanted.length, part.name, seconds[i]!)
@@ -120,18 +129,9 @@ async function runAll(
     })
     progress.end(done.failure ?? `${done.samples.length} samples`)
     result.parts.push(done)
+    if (i + 1 < wanted.length) keep(result)
   }
   return result
-}
-
-/** @param folder that there is, or in one that can be written to */
-function write(folder: string, result: RunResult): void {
-  mkdirSync(folder, { recursive: true })
-  writeFileSync(join(folder, 'result.json'), JSON.stringify(result))
-  writeFileSync(join(folder, 'report.html'), renderReport(result))
-  mkdirSync(join(folder, 'plots'), { recursive: true })
-  for (const { name, svg } of renderPlots(result)) writeFileSync(join(folder, 'plots', name), svg)
-  process.stderr.write(`written: ${resolve(folder, 'report.html')}, result.json, plots/*.svg\n`)
 }
 
 /** @throws Failure that names the file, if it is no result */
@@ -209,7 +209,12 @@ async function run(args: string[]): Promise<number> {
     const result = readResult(values.report)
     const folder = values.out ?? dirname(values.report)
     checkOut(folder)
-    write(folder, result)
+    try {
+      writeReport(folder, result)
+    } catch (error) {
+      throw new Failure((error as Error).message)
+    }
+    process.stderr.write(`written: ${resolve(folder, 'report.html')}, plots/*.svg\n`)
     return 0
   }
   const { names, files } = splitWords(positionals)
@@ -221,22 +226,26 @@ async function run(args: string[]): Promise<number> {
   const totalSeconds = parseSeconds(values.seconds)
   // Not after a quarter of an hour.
   checkOut(values.out ?? OUT)
-  const interruption = new AbortController()
-  const interrupt = (): void => interruption.abort()
-  process.on('SIGINT', interrupt)
-  process.on('SIGTERM', interrupt)
+  const progress = new Progress(process.stderr)
+  const interruption = new Interruption((name) =>
+    progress.line(`${name}: the part is ended, and cleans up; once more ends it at once`),
+  )
+  removeAbandoned()
+  const output = new Output(values.out, OUT, (line) => process.stderr.write(`${line}\n`))
+  const { signal, killSignal } = interruption
   const result = await runAll(
     wanted,
     shareSeconds(wanted, values.quick, totalSeconds),
     ['uvs bench', ...args].join(' '),
-    { quick: values.quick, files, options, signal: interruption.signal },
+    progress,
+    { quick: values.quick, files, options, signal, killSignal },
+    (result) => output.keep(result),
   )
-  const folder = values.out ?? join(OUT, result.startedAt.slice(0, 19).replace(/:/g, '-'))
-  write(folder, result)
+  const isWritten = output.finish(result)
   if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`)
   else process.stdout.write(summarise(result, ownSummaries(wanted, result)))
-  if (interruption.signal.aborted) return 130
-  if (result.parts.some(({ failure }) => failure !== undefined)) return 1
+  if (interruption.status !== undefined) return interruption.status
+  if (!isWritten || result.parts.some(({ failure }) => failure !== undefined)) return 1
   return values.check && judgeAll(result).some(({ verdict }) => verdict !== 'met') ? 1 : 0
 }
 

@@ -8,6 +8,16 @@ const reasons: Readonly<Record<string, string>> = {
   EACCES: 'it may not be written to',
   EPERM: 'it may not be written to',
   EROFS: 'the file system is read-only',
+  ENOSPC: 'no space is left there',
+  EDQUOT: 'no more space may be used there',
+  EFBIG: 'files may not be that large',
+}
+
+/** Why something could not be written, as 'no space is left there (ENOSPC)'. */
+export function reasonOf(error: unknown): string {
+  const { code = '', message } = error as NodeJS.ErrnoException
+  const reason = reasons[code]
+  return reason === undefined ? message : `${reason} (${code})`
 }
 
 /**
@@ -20,10 +30,7 @@ export function makeWritableFolder(option: string, folder: string): void {
     make(resolve(folder))
     rmdirSync(mkdtempSync(join(folder, '.uvs-')))
   } catch (error) {
-    const { code = '', message } = error as NodeJS.ErrnoException
-    const reason = reasons[code]
-    const text = reason === undefined ? message : `${reason} (${code})`
-    throw new Error(`${option} ${folder}: ${text}`, { cause: error })
+    throw new Error(`${option} ${folder}: ${reasonOf(error)}`, { cause: error })
   }
 }
 

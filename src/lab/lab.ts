@@ -22,6 +22,9 @@ import {
 /** Logs, sockets and captures of each lab that is up, in a folder of its name. */
 const LABS_FOLDER = '/run/uvs-lab'
 
+/** Where ip(8) has the names of namespaces. */
+const NAMESPACES_FOLDER = '/run/netns'
+
 /** A step of building or using a lab that went wrong. The message says which, and why. */
 export class LabError extends Error {
   constructor(
@@ -35,14 +38,20 @@ export class LabError extends Error {
 
 /** Labs of this process that have to be gone when it ends, however it ends. */
 const live = new Set<Lab>()
-let guarded = false
+let endsAtExit = false
+let endsOnSignals = false
 
-function guardProcess(): void {
-  if (guarded) return
-  guarded = true
+function endAtExit(): void {
+  if (endsAtExit) return
+  endsAtExit = true
   process.on('exit', () => {
     for (const lab of live) endLab(lab.name)
   })
+}
+
+function endOnSignals(): void {
+  if (endsOnSignals) return
+  endsOnSignals = true
   for (const [signal, number] of [
     ['SIGHUP', 1],
     ['SIGINT', 2],
@@ -62,7 +71,7 @@ export type Narrator = (line: string) => void
  * A set of network namespaces, the links between them and the processes in them. Its name is unique on the
  * machine and starts every namespace's name (`uvs4711-client`), so that labs stand side by side and one can
  * be ended by its name alone. Everything is removed by `end`, when this process exits, and when it is
- * interrupted; `keep` leaves it up.
+ * interrupted, unless its maker sees to signals; `keep` leaves it up.
  */
 export class Lab {
   readonly namespaces: Namespace[] = []
@@ -75,14 +84,19 @@ export class Lab {
     readonly name: string,
     private readonly narrate: Narrator,
   ) {
-    this.folder = join(LABS_FOLDER, name)
+    this.folder = labFolder(name)
   }
 
-  /** An empty lab. Throws without root, saying so. */
-  static create(narrate: Narrator = () => undefined): Lab {
+  /**
+   * An empty lab. Throws without root, saying so.
+   *
+   * @param seesToSignals whether the caller ends it, or the process, when a signal comes; otherwise a signal ends both
+   */
+  static create(narrate: Narrator = () => undefined, seesToSignals = false): Lab {
     if (process.geteuid?.() !== 0)
       throw new Error('making network namespaces needs root: run it with sudo')
-    guardProcess()
+    endAtExit()
+    if (!seesToSignals) endOnSignals()
     mkdirSync(LABS_FOLDER, { recursive: true, mode: 0o755 })
     for (let attempt = 0; ; attempt++) {
       const name = `uvs${process.pid}${attempt === 0 ? '' : `x${attempt}`}`
@@ -360,9 +374,19 @@ export class LabProcess {
   }
 }
 
+/** Where a lab's logs, sockets and captures are. */
+export const labFolder = (name: string): string => join(LABS_FOLDER, name)
+
 /** Names of the labs that are up on this machine, those of others included. */
 export function listLabs(): string[] {
   return existsSync(LABS_FOLDER) ? readdirSync(LABS_FOLDER).sort() : []
+}
+
+/** Names of the labs that a process has made, by what is left of them: a folder, or a namespace alone. */
+export function labsOf(pid: number): string[] {
+  const namespaces = existsSync(NAMESPACES_FOLDER) ? readdirSync(NAMESPACES_FOLDER) : []
+  const ofPid = new RegExp(`^uvs${pid}(x\\d+)?(?=-|$)`)
+  return [...new Set([...listLabs(), ...namespaces].flatMap((name) => ofPid.exec(name)?.[0] ?? []))]
 }
 
 /**
@@ -405,8 +429,8 @@ function killIfThere(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** A zombie of ours waits for an event loop that may not turn any more: it counts as gone. */
-function isRunning(pid: number): boolean {
+/** A zombie waits for an event loop that may not turn any more: it counts as gone. */
+export function isRunning(pid: number): boolean {
   try {
     return !/^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
   } catch {
