@@ -112,7 +112,9 @@ export class Output {
       this.say(`the data are in ${join(folder, RESULT)} instead`)
       return folder
     } catch (error) {
-      this.say(`nor can they be written to ${tmpdir()}: ${reasonOf(error)}`)
+      this.say(
+        `nor can they be written to ${tmpdir()}: ${reasonOf(error)}; what stands on standard output is all there is`,
+      )
       return undefined
     }
   }
