@@ -4,7 +4,9 @@
  */
 import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import type { Command, Reply, ServiceKey } from '../../src/core/commands.js'
+import type { ConnectionTable } from '../../src/core/connection-table.js'
 import { BATCH_SIZE } from '../../src/core/data-plane.js'
+import { MemoryAhead, TableAhead } from '../../src/daemon/memory-ahead.js'
 import { threadTimeNs } from '../../src/kernel/processor-time.js'
 import type { ManualClock } from '../../src/port/clock.js'
 import { serverAddress, type Load } from '../load.js'
@@ -24,16 +26,27 @@ function timeSteps(step: () => boolean): Pauses {
   return Float64Array.from(times).sort().reverse()
 }
 
-/** Connections begin, a batch of them a step. */
-export function growth(load: Load, connections: number): Pauses {
+/** Connections begin, a batch of them a step, while another thread touches memory ahead as it does in the daemon. */
+export async function growth(load: Load, connections: number): Promise<Pauses> {
+  const { table } = load.director
+  const memory = await MemoryAhead.start([regionOf(table)], table.maxConnections, (error) => {
+    throw error
+  })
+  const ahead = new TableAhead(table, memory.cells, 0)
   let left = Math.floor(connections / BATCH_SIZE)
   const pauses = timeSteps(() => {
     load.runDirector(BATCH_SIZE)
+    ahead.look()
     return --left > 0
   })
-  if (load.director.table.count < connections - BATCH_SIZE)
-    throw new Error(`${load.director.table.count} of ${connections} connections have begun`)
+  await memory.stop()
+  if (table.count < connections - BATCH_SIZE)
+    throw new Error(`${table.count} of ${connections} connections have begun`)
   return pauses
+}
+
+function regionOf(table: ConnectionTable): SharedArrayBuffer {
+  return table.words.buffer as SharedArrayBuffer
 }
 
 /** The same while another thread lists them all, again and again. */
@@ -42,7 +55,7 @@ export async function growthWhileListed(load: Load, connections: number): Promis
   const state = new SharedArrayBuffer(8)
   const cells = new Int32Array(state)
   const options: ListerOptions = {
-    region: table.words.buffer as SharedArrayBuffer,
+    region: regionOf(table),
     maxConnections: table.maxConnections,
     state,
   }
@@ -52,7 +65,7 @@ export async function growthWhileListed(load: Load, connections: number): Promis
   })
   while (Atomics.load(cells, 1) === 0)
     await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 1))])
-  const pauses = growth(load, connections)
+  const pauses = await growth(load, connections)
   Atomics.store(cells, 0, 1)
   await ended
   return pauses

@@ -141,7 +141,12 @@ export class ConnectionTable {
   /** Bytes of the region for a table of so many connections. Reserved, not touched: they cost nothing until used. */
   static bytesFor(maxConnections: number): number {
     checkMaximum(maxConnections)
-    return (maxConnections + 1) * LINE_BYTES + slotsFor(maxConnections) * 8
+    return ConnectionTable.indexOffset(maxConnections) + slotsFor(maxConnections) * 8
+  }
+
+  /** Where in the region the index begins, in bytes; before it are the lines. Both come into use from their beginnings on. */
+  static indexOffset(maxConnections: number): number {
+    return (maxConnections + 1) * LINE_BYTES
   }
 
   /**
@@ -712,6 +717,16 @@ export class ConnectionTable {
   /** Lines from this number on have never been used. */
   get highWater(): number {
     return this.words[Header.highWater]!
+  }
+
+  /** Bytes of lines that have ever been used, from their beginning on. */
+  get lineBytes(): number {
+    return this.highWater * LINE_BYTES
+  }
+
+  /** Bytes of the index that are in use, from its beginning on, but for a few behind them that probes have run into. */
+  get indexBytes(): number {
+    return (this.homeMask + 1 + this.split) * 8
   }
 
   /** True if the line is a connection's. */

@@ -10,6 +10,7 @@ import { WakeUp } from '../drivers/waiter.js'
 import { mapShared } from '../kernel/memory.js'
 import { SCRATCH_BYTES } from '../port/frame-pool.js'
 import type { PortCounters } from '../port/packet-port.js'
+import { MemoryAhead } from './memory-ahead.js'
 import type { PortSet } from './port-set.js'
 import { DataPlaneThread } from './thread.js'
 import type { CrewPlan, OpenedPort, PortPlan, ThreadStatus } from './thread-messages.js'
@@ -50,6 +51,7 @@ export class Crew {
     readonly connections: readonly SharedArrayBuffer[],
     /** Room in each worker's table. */
     readonly maxConnections: number,
+    private readonly ahead: MemoryAhead,
     private readonly wakeUps: readonly WakeUp[],
     private readonly failed: (error: Error) => void,
   ) {}
@@ -66,12 +68,12 @@ export class Crew {
       (workers - 1) * FRAMES_PER_RING
     const wakeUps = Array.from({ length: workers }, () => new WakeUp())
     const plan = workers > 1 ? planOf(options, frameSize, frameCount, wakeUps) : undefined
-    const connections: SharedArrayBuffer[] = []
+    const connections = wakeUps.map(() => mapShared(ConnectionTable.bytesFor(maxConnections)))
+    const ahead = await MemoryAhead.start(connections, maxConnections, options.failed)
     const threads: DataPlaneThread[] = []
-    const crew = new Crew(threads, connections, maxConnections, wakeUps, options.failed)
+    const crew = new Crew(threads, connections, maxConnections, ahead, wakeUps, options.failed)
     try {
       for (const [self, plans] of ports.plans.entries()) {
-        connections.push(mapShared(ConnectionTable.bytesFor(maxConnections)))
         threads.push(
           await DataPlaneThread.start(
             {
@@ -85,6 +87,7 @@ export class Crew {
               patienceUs,
               maxConnections,
               connections: connections[self]!,
+              ahead: { cells: ahead.cells, table: self },
               counters: new SharedArrayBuffer(CounterRegion.bytesFor(COUNTER_SLOTS)),
               seed,
               clockStartSeconds,
@@ -175,6 +178,7 @@ export class Crew {
   /** Lets the threads finish what is under way and waits for their end. */
   async stop(): Promise<void> {
     await Promise.all(this.threads.map((one) => one.stop()))
+    await this.ahead.stop()
     // Any of them may have woken another until its end.
     for (const wakeUp of this.wakeUps) wakeUp.close()
   }

@@ -20,6 +20,7 @@ import type { PacketPort } from '../port/packet-port.js'
 import { SeededRandom } from '../port/random.js'
 import { parseAddress } from '../wire/ipv4.js'
 import { availableMemoryPages } from '../kernel/memory.js'
+import { TableAhead } from './memory-ahead.js'
 import type { FromThread, PortPlan, ThreadOptions, ToThread } from './thread-messages.js'
 import { parseMac } from '../wire/ethernet.js'
 
@@ -89,6 +90,7 @@ const dataPlane = new DataPlane({
   interfacePort: options.interfacePort,
   ...(handover && { handover }),
 })
+const ahead = new TableAhead(director.table, options.ahead.cells, options.ahead.table)
 const attention = new Int32Array(options.attention)
 const waiter = new Waiter([options.wakeUp, ...ports.flatMap((port) => port.descriptors)])
 const patience = new Patience(
@@ -115,6 +117,7 @@ function run(): void {
     if (unfinished) goOn()
     else if (Atomics.load(attention, 0) !== 0) readMessages()
     const received = dataPlane.round()
+    ahead.look()
     if (routes.hasWanted) say({ kind: 'wanted', neighbours: routes.takeWanted() })
     if (director.hasForgettable)
       say({ kind: 'forgettable', destinations: director.takeForgettable() })

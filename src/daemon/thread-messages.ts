@@ -105,6 +105,8 @@ export interface ThreadOptions {
   patienceUs: number
   maxConnections: number
   connections: SharedArrayBuffer
+  /** Has the memory of the connections touched before it is needed: the cells of MemoryAhead, and the table's number there. */
+  ahead: { cells: SharedArrayBuffer; table: number }
   counters: SharedArrayBuffer
   seed: number
   clockStartSeconds: number
