@@ -2,7 +2,7 @@
 import { boundOf, judgeAll, roundsText, type Judgement } from '../suite/claims.js'
 import type { Machine } from '../suite/machine.js'
 import type { Plot } from '../suite/measurement.js'
-import type { PartResult, RunResult } from '../suite/result.js'
+import type { PartResult, RunResult, Sample } from '../suite/result.js'
 import { isDisturbed, seriesOf, type Series } from '../suite/statistics.js'
 import { unitOf } from '../suite/summary.js'
 import { parametersText, threeDigits, withUnit } from '../suite/units.js'
@@ -194,12 +194,13 @@ function disturbanceNote(part: PartResult, disturbedBound: number): string[] {
   const disturbed = part.samples.filter((sample) => isDisturbed(sample, disturbedBound)).length
   if (disturbed === 0) return []
   const percent = (share: number): string => `${(share * 100).toFixed(0)} %`
-  const most = (key: 'stolenShare' | 'waitedShare'): string =>
-    percent(Math.max(...part.samples.map((sample) => sample[key])))
+  const most = (of: (sample: Sample) => number): string =>
+    percent(part.samples.reduce((most, sample) => Math.max(most, of(sample)), 0))
+  const byOthers = most(({ waitedShare, othersShare }) => Math.max(waitedShare, othersShare ?? 0))
   return [
     `${disturbed} of ${part.samples.length} samples are from disturbed trials, during which the hypervisor or other ` +
-      `programs took more than ${percent(disturbedBound)} of the time (at most ${most('stolenShare')} and ` +
-      `${most('waitedShare')}). They are drawn as rings and left out of medians and claims, unless a figure has too ` +
+      `programs took more than ${percent(disturbedBound)} of the time (at most ${most(({ stolenShare }) => stolenShare)} and ` +
+      `${byOthers}). They are drawn as rings and left out of medians and claims, unless a figure has too ` +
       'few others.',
   ]
 }

@@ -1,8 +1,6 @@
 /** How long the processors of the machine have worked, for whomever: /proc/stat (proc_stat(5)). */
 import { readFileSync } from 'node:fs'
-
-/** Of a tick (USER_HZ), which is a hundredth of a second on every machine that Linux runs on today. */
-const NS_PER_TICK = 1e7
+import { NS_PER_TICK } from '../suite/others-time.js'
 
 /** All but idle, iowait and steal: user nice system idle iowait irq softirq steal. */
 const BUSY_FIELDS = [0, 1, 2, 5, 6]

@@ -1,6 +1,7 @@
 /** What is sent through the directors, by iperf3 and wrk, and what they say of it. */
 import { sleep, type CommandResult } from '../../src/lab/process.js'
 import type { Metric } from '../suite/measurement.js'
+import { readOthersNs } from '../suite/others-time.js'
 import { readBusyNs } from './busy-time.js'
 import { IPERF_PORT } from './testbed.js'
 
@@ -12,7 +13,7 @@ export interface Outcome {
 }
 
 export interface MeasuredOutcome extends Outcome {
-  /** CPU time of all processors meanwhile. */
+  /** CPU time of all processors meanwhile, without what other programs had of it. */
   readonly busyNs: number
 }
 
@@ -72,10 +73,12 @@ async function measure(
   [command, ...args]: readonly string[],
   parse: (text: string) => Outcome,
 ): Promise<MeasuredOutcome> {
+  const othersBefore = readOthersNs()
   const before = readBusyNs()
   const { stdout, stderr } = await client.ask(command!, args)
   const busyNs = readBusyNs() - before
-  return { ...parse(stdout || stderr), busyNs }
+  const othersNs = Math.max(0, readOthersNs() - othersBefore)
+  return { ...parse(stdout || stderr), busyNs: Math.max(0, busyNs - othersNs) }
 }
 
 const ATTEMPTS = 20

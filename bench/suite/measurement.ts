@@ -118,6 +118,8 @@ export interface Part {
   /** What it measures, how, and against what, in a paragraph for the report. */
   readonly description: string
   readonly needsRoot: boolean
+  /** Many processes do the work: what other programs have of any processor disturbs a trial. */
+  readonly usesAllProcessors?: true
   /** How long it takes unless the user says otherwise; 120 if it is not said. */
   readonly seconds?: number
   /** What files it takes from the command line, as 'scenarios (.scn)'; none if it is not said. */

@@ -4,7 +4,7 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import { parts } from '../parts/index.js'
-import type { Context, Metric, Parameters, PartOptions, Subject } from './measurement.js'
+import type { Context, Metric, Parameters, Part, PartOptions, Subject } from './measurement.js'
 import type { Sample } from './result.js'
 import { watchTaken } from './stolen-time.js'
 
@@ -40,7 +40,10 @@ const tell = (message: Message): void => {
   if (!interruption.signal.aborted) send(message)
 }
 
-function contextOf({ quick, seconds, files, options, runStart }: Order): Context {
+function contextOf(
+  { quick, seconds, files, options, runStart }: Order,
+  { usesAllProcessors }: Part,
+): Context {
   const { signal } = interruption
   const sinceStart = runStart - performance.timeOrigin
   return {
@@ -67,7 +70,7 @@ function contextOf({ quick, seconds, files, options, runStart }: Order): Context
       await setImmediate() // signals are heard between trials
       signal.throwIfAborted()
       const startMs = performance.now() - sinceStart
-      const taken = watchTaken()
+      const taken = watchTaken(usesAllProcessors)
       const values = await run()
       const shares = taken()
       const endMs = performance.now() - sinceStart
@@ -110,7 +113,7 @@ async function main(): Promise<void> {
     signal.addEventListener('abort', () => reject(signal.reason as Error)),
   )
   try {
-    await Promise.race([part.run(contextOf(order)), interrupted])
+    await Promise.race([part.run(contextOf(order, part)), interrupted])
   } catch (error) {
     const { message, stack } = error as Error
     send({ type: 'failed', text: signal.aborted ? 'interrupted' : message })

@@ -26,6 +26,8 @@ export interface Sample {
   readonly stolenShare: number
   /** Share of the time that the part's own thread was ready to run and other programs had the processor. */
   readonly waitedShare: number
+  /** Share of the processors' time that other programs had, of parts whose work is on all of them. */
+  readonly othersShare?: number
 }
 
 export interface PartResult {

@@ -57,7 +57,7 @@ export interface Series {
 }
 
 export const isDisturbed = (sample: Sample, disturbedBound: number): boolean =>
-  sample.stolenShare > disturbedBound || sample.waitedShare > disturbedBound
+  Math.max(sample.stolenShare, sample.waitedShare, sample.othersShare ?? 0) > disturbedBound
 
 /** The series of a part, in the order in which they were first measured. */
 export function seriesOf(part: PartResult, disturbedBound: number): Series[] {

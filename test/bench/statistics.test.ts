@@ -1,7 +1,12 @@
 import t from 'tap'
 import { parseResult } from '../../bench/suite/result.js'
 import { pairedRatios, quantile, seriesOf, spreadOf } from '../../bench/suite/statistics.js'
-import { parseCpuTime, stolenShare, waitedShare } from '../../bench/suite/stolen-time.js'
+import {
+  othersShare,
+  parseCpuTime,
+  stolenShare,
+  waitedShare,
+} from '../../bench/suite/stolen-time.js'
 import { shortNumber, withUnit } from '../../bench/suite/units.js'
 import { exampleRun, LATENCY, partOf, PEER, UVS, type Measured } from './example.js'
 
@@ -94,6 +99,9 @@ t.test('waiting for a processor counts for a thread that wants one all the time'
   t.equal(waitedShare(80, 20, 100), 0.2)
   t.equal(waitedShare(1, 20, 100), 0)
   t.equal(waitedShare(0, 120, 100), 1)
+  t.equal(othersShare(5e7, 50), 0.1)
+  t.equal(othersShare(-1e7, 50), 0)
+  t.equal(othersShare(1e9, 50), 1)
 })
 
 t.test('a result survives being written and read', async (t) => {
@@ -115,4 +123,13 @@ t.test('values are written with three digits and a prefix', async (t) => {
   t.equal(shortNumber(50000), '50k')
   t.equal(shortNumber(1518), '1,518')
   t.equal(shortNumber('rr'), 'rr')
+})
+
+t.test('time that other programs had disturbs a trial, too', async (t) => {
+  const part = partOf('p', [measured([10, 11, 12, 900])])
+  part.samples[3] = { ...part.samples[3]!, othersShare: 0.06 }
+  part.samples[2] = { ...part.samples[2]!, othersShare: 0.04 }
+  const [series] = seriesOf(part, BOUND)
+  t.equal(series!.disturbed, 1)
+  t.equal(series!.spread.median, 11)
 })
