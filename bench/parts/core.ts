@@ -404,7 +404,9 @@ export const core: Part = {
     'there are any; a copy of the packet; and the least of a director on a JavaScript Map. All times are of the ' +
     'processor, so that what other programs take meanwhile does not count.',
   needsRoot: false,
-  seconds: 150,
+  seconds: 120,
+  quickSeconds: 4,
+  leastSeconds: 60,
   nodeFlags: ['--expose-gc'],
   claims,
   plots,

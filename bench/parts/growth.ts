@@ -16,6 +16,8 @@ export const growth: Part = {
     'carries the same with any number of services is told from what it carries when saturated, in many short trials.',
   needsRoot: false,
   seconds: 200,
+  quickSeconds: 25,
+  leastSeconds: 90,
   claims: [...onWireClaims, ...inMemoryClaims],
   plots: [...onWirePlots, ...inMemoryPlots],
   async run(context) {

@@ -307,6 +307,8 @@ export const micro: Part = {
     'at the connection’s number: less than what a packet takes, and shown as the least that a Map costs.',
   needsRoot: false,
   seconds: 60,
+  quickSeconds: 4,
+  leastSeconds: 10,
   claims,
   plots: [
     {

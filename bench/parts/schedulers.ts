@@ -341,7 +341,9 @@ export const schedulers: Part = {
     'direct routing and all states and timeouts, while one server leaves, returns and is drained. The load is by ' +
     'dice (Zipf clients, Poisson arrivals, bounded Pareto durations) or a scenario or capture of yours.',
   needsRoot: false,
-  seconds: 100,
+  seconds: 50,
+  quickSeconds: 5,
+  leastSeconds: 35,
   files: 'a load (.scn, .pcap, .pcapng)',
   options,
   judges({ subject }, given) {

@@ -174,14 +174,16 @@ export const streams: Part = {
     'too; programs in another container cannot be seen, and count as load of its own.',
   needsRoot: true,
   usesAllProcessors: true,
-  seconds: 150,
+  seconds: 130,
+  quickSeconds: 30,
+  leastSeconds: 55,
   claims,
   plots,
   async run(context) {
     const measurement = new Measurement(context)
     await measurement.open()
     // Setting up takes what is left.
-    for (const round of context.rounds({ least: 2, most: 40, share: 0.8 }))
+    for (const round of context.rounds({ least: 2, most: 40, share: 0.9 }))
       await measurement.round(round)
   },
 }

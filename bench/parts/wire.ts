@@ -259,7 +259,9 @@ export const wire: Part = {
     'it goes on in the generator’s own softirq. The C forwarder has the same AF_XDP sockets, rings and wake-ups as ' +
     'uvs, and does nothing but swap Ethernet addresses. “No device” is generator and receiver alone.',
   needsRoot: true,
-  seconds: 240,
+  seconds: 220,
+  quickSeconds: 25,
+  leastSeconds: 80,
   claims,
   plots,
   async run(context) {

@@ -51,7 +51,9 @@ export const workersWire: Part = {
     'the other worker is part of what is measured, the more of it the fewer packets come at once, and so is that two ' +
     'threads take turns on a processor. With a processor each there is no taking turns; see the part workers.',
   needsRoot: true,
-  seconds: 20,
+  seconds: 30,
+  quickSeconds: 7,
+  leastSeconds: 22,
   claims: [
     {
       text: 'Where packets come many at once, one that half of the time is handed over takes hardly more processor time',
@@ -93,7 +95,7 @@ export const workersWire: Part = {
         flows: FLOWS,
         durationMs: (2000 * FLOWS) / CREATION_RATE,
       })
-    for (const round of context.rounds({ least: 3, most: 20, share: 0.9 })) {
+    for (const round of context.rounds({ least: 3, most: 20, share: 0.6 })) {
       for (const rate of RATES)
         for (const subject of round % 2 === 0 ? running : [...running].reverse())
           await takeTime(context, testbed, subject, rate, round)

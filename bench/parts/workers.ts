@@ -67,6 +67,8 @@ export const workers: Part = {
     'model are sockets with memory of their own.',
   needsRoot: false,
   seconds: 40,
+  quickSeconds: 9,
+  leastSeconds: 25,
   claims: [
     {
       text: 'Two workers that get their own packets carry nearly what two directors that share nothing do',

@@ -89,8 +89,8 @@ export interface Context {
   /** Is called after the part, whatever has become of it; the last deferred first. */
   defer(cleanUp: () => void | Promise<void>): void
   /**
-   * Numbers of rounds from 0: `least` of them (1 of a quick run), and more, up to `most`, until this share of the
-   * part's seconds is over.
+   * Numbers of rounds from 0: `least` of them (1 of a quick run), and more until this share of the part's seconds is
+   * over, but no more than `most`, and as many times that as the user gives it more seconds than it asks for.
    */
   rounds(options: { least: number; most: number; share: number }): Iterable<number>
   /** What is going on, as a person watching wants to read it: shown in place. */
@@ -120,8 +120,12 @@ export interface Part {
   readonly needsRoot: boolean
   /** Many processes do the work: what other programs have of any processor disturbs a trial. */
   readonly usesAllProcessors?: true
-  /** How long it takes unless the user says otherwise; 120 if it is not said. */
-  readonly seconds?: number
+  /** How long it takes unless the user says otherwise. */
+  readonly seconds: number
+  /** How long a quick run takes, about, on a machine that has nothing else to do. */
+  readonly quickSeconds: number
+  /** How long it takes, about, however little time the user gives it: setting up, and the least of rounds. */
+  readonly leastSeconds: number
   /** What files it takes from the command line, as 'scenarios (.scn)'; none if it is not said. */
   readonly files?: string
   /** Options of its own, which go with `uvs bench NAME`. */

@@ -42,7 +42,7 @@ const tell = (message: Message): void => {
 
 function contextOf(
   { quick, seconds, files, options, runStart }: Order,
-  { usesAllProcessors }: Part,
+  { usesAllProcessors, seconds: usualSeconds }: Part,
 ): Context {
   const { signal } = interruption
   const sinceStart = runStart - performance.timeOrigin
@@ -58,7 +58,8 @@ function contextOf(
     *rounds({ least, most, share }) {
       const start = performance.now()
       const end = start + share * seconds * 1000
-      for (let round = 0; round < (quick ? 1 : most); round++) {
+      const limit = quick ? 1 : most * Math.max(1, seconds / usualSeconds)
+      for (let round = 0; round < limit; round++) {
         signal.throwIfAborted()
         const now = performance.now()
         const oneMore = round > 0 ? (now - start) / round : 0

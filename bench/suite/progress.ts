@@ -23,6 +23,11 @@ export class Progress {
     private readonly nowMs: () => number = () => performance.now(),
   ) {}
 
+  /** How many parts there are, and how long they are to take together. */
+  total(count: number, plannedSeconds: number): void {
+    this.stream.write(`${count} parts, about ${clockText(plannedSeconds)} in all\n`)
+  }
+
   /** @param plannedSeconds how long it is to take */
   begin(number: number, count: number, name: string, plannedSeconds: number): void {
     this.heading = `[${number}/${count}] ${name}`

@@ -27,8 +27,6 @@ export interface RunnerOptions {
   readonly onLine: (text: string) => void
 }
 
-const DEFAULT_SECONDS = 120
-const QUICK_SECONDS = 5
 /** A part that was interrupted cleans up in this time, or is killed and what it has left is removed. */
 const KILL_AFTER_MS = 20_000
 
@@ -37,11 +35,17 @@ const partProcess = fileURLToPath(new URL('./part-process.js', import.meta.url))
 export const isRoot = (): boolean => process.getuid?.() === 0
 
 /** Seconds for each of the parts, in proportion to what they ask for. */
-export function shareSeconds(parts: readonly Part[], quick: boolean, total?: number): number[] {
-  const wanted = parts.map(({ seconds = DEFAULT_SECONDS }) => (quick ? QUICK_SECONDS : seconds))
-  const sum = wanted.reduce((a, b) => a + b, 0)
-  return total === undefined ? wanted : wanted.map((seconds) => (seconds * total) / sum)
+export function shareSeconds(parts: readonly Part[], total?: number): number[] {
+  const sum = parts.reduce((sum, { seconds }) => sum + seconds, 0)
+  return parts.map(({ seconds }) => (total === undefined ? seconds : (seconds * total) / sum))
 }
+
+/** How long a part will take, about, that is given so many seconds. */
+export const estimatedSeconds = (
+  { quickSeconds, leastSeconds }: Part,
+  seconds: number,
+  quick: boolean,
+): number => (quick ? quickSeconds : Math.max(leastSeconds, seconds))
 
 function remember<T extends Metric | Subject>(known: T[], one: T): void {
   if (!known.some(({ name }) => name === one.name)) known.push(one)

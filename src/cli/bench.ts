@@ -17,6 +17,7 @@ import {
 import { clockText, Progress } from '../../bench/suite/progress.js'
 import { FORMAT, parseResult, DISTURBED_BOUND, type RunResult } from '../../bench/suite/result.js'
 import {
+  estimatedSeconds,
   removeAbandoned,
   runPart,
   shareSeconds,
@@ -36,7 +37,7 @@ that takes some, as a load for 'schedulers'.
 
   --list         the parts
   --quick        few rounds and small sizes: whether everything works, not what it measures
-  --seconds N    how long to measure, all together
+  --seconds N    how long to measure, all together; no part goes below its least of rounds
   --out DIR      where the raw data and the report go (uvs-bench/TIME)
   --report FILE  measures nothing: writes report and plots of a result.json
   --json         the raw data on standard output, too, instead of the summary
@@ -94,9 +95,8 @@ async function list(): Promise<void> {
     const part = await load()
     const root = part.needsRoot ? ', root' : ''
     const files = part.files === undefined ? '' : `, takes ${part.files}`
-    const [seconds] = shareSeconds([part], false)
     console.log(
-      `${name.padEnd(14)}${part.title} (about ${clockText(seconds!)} minutes${root}${files})`,
+      `${name.padEnd(14)}${part.title} (about ${clockText(part.seconds)} minutes${root}${files})`,
     )
   }
 }
@@ -119,9 +119,15 @@ async function runAll(
     machine: describeMachine(packageRoot),
     parts: [],
   }
+  const estimates = wanted.map((part, i) => estimatedSeconds(part, seconds[i]!, options.quick))
+  if (wanted.length > 1)
+    progress.total(
+      wanted.length,
+      estimates.reduce((a, b) => a + b, 0),
+    )
   for (const [i, part] of wanted.entries()) {
     if (options.signal.aborted) break
-    progress.begin(i + 1, wanted.length, part.name, seconds[i]!)
+    progress.begin(i + 1, wanted.length, part.name, estimates[i]!)
     const done = await runPart(part, seconds[i]!, runStart, {
       ...options,
       onProgress: (text) => progress.show(text),
@@ -224,6 +230,8 @@ async function run(args: string[]): Promise<number> {
   const options = givenOptions(wanted, values)
   checkOptions(wanted, options, files)
   const totalSeconds = parseSeconds(values.seconds)
+  if (values.quick && totalSeconds !== undefined)
+    throw new UsageError('--quick takes as long as it takes: --seconds does not go with it')
   // Not after a quarter of an hour.
   checkOut(values.out ?? OUT)
   const progress = new Progress(process.stderr)
@@ -235,7 +243,7 @@ async function run(args: string[]): Promise<number> {
   const { signal, killSignal } = interruption
   const result = await runAll(
     wanted,
-    shareSeconds(wanted, values.quick, totalSeconds),
+    shareSeconds(wanted, totalSeconds),
     ['uvs bench', ...args].join(' '),
     progress,
     { quick: values.quick, files, options, signal, killSignal },

@@ -7,7 +7,7 @@ import t, { type Test } from 'tap'
 import { parts } from '../../bench/parts/index.js'
 import { clockText, Progress } from '../../bench/suite/progress.js'
 import { parseResult } from '../../bench/suite/result.js'
-import { shareSeconds } from '../../bench/suite/runner.js'
+import { estimatedSeconds, shareSeconds } from '../../bench/suite/runner.js'
 
 const uvs = fileURLToPath(new URL('../../src/cli/uvs.js', import.meta.url))
 
@@ -36,7 +36,7 @@ t.test('a quick run of a cheap part leaves data, report and plots', async (t) =>
   const out = folderFor(t)
   const { status, stdout, stderr } = await bench('micro', '--quick', '--out', out)
   t.equal(status, 0, stderr)
-  t.match(stderr, /^\[1\/1\] micro: about 0:05\n/)
+  t.match(stderr, /^\[1\/1\] micro: about 0:04\n/)
   t.match(stderr, /\[1\/1\] micro: \d+ samples, 0:\d\d\n/)
   t.match(stdout, 'ratio')
   const result = parseResult(readFileSync(join(out, 'result.json'), 'utf8'))
@@ -95,6 +95,7 @@ t.test('a command line that makes no sense is told', async (t) => {
     status: 2,
     stderr: '--seconds ten: must be a number',
   })
+  t.match(await bench('micro', '--quick', '--seconds', '9'), { status: 2, stderr: '--seconds does not' }) // prettier-ignore
   t.match(await bench('micro', 'load.scn'), { status: 2, stderr: 'micro takes a file' })
   t.match(await bench('--fast'), { status: 2, stderr: '--fast' })
 })
@@ -125,10 +126,17 @@ t.test('every part is what the report needs it to be', async (t) => {
 
 t.test('parts share the seconds as they ask', async (t) => {
   const loaded = await Promise.all([...parts.values()].map((load) => load()))
-  const shares = shareSeconds(loaded, false, 60)
+  const shares = shareSeconds(loaded, 60)
   t.ok(Math.abs(shares.reduce((a, b) => a + b, 0) - 60) < 1e-9)
-  const asked = shareSeconds(loaded, false)
+  const asked = shareSeconds(loaded)
   t.ok(asked.reduce((a, b) => a + b, 0) <= 16 * 60, 'about 15 minutes in all')
+  for (const part of loaded) {
+    const { name, quickSeconds, leastSeconds, seconds } = part
+    t.ok(quickSeconds < leastSeconds && leastSeconds < seconds, name)
+    t.equal(estimatedSeconds(part, seconds, true), quickSeconds)
+    t.equal(estimatedSeconds(part, 1, false), leastSeconds)
+    t.equal(estimatedSeconds(part, 1000, false), 1000)
+  }
 })
 
 t.test('progress stands in one place on a terminal, and in lines elsewhere', async (t) => {
