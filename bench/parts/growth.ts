@@ -17,7 +17,7 @@ export const growth: Part = {
   needsRoot: false,
   seconds: 200,
   quickSeconds: 25,
-  leastSeconds: 90,
+  leastSeconds: 110,
   claims: [...onWireClaims, ...inMemoryClaims],
   plots: [...onWirePlots, ...inMemoryPlots],
   async run(context) {

@@ -261,7 +261,7 @@ export const wire: Part = {
   needsRoot: true,
   seconds: 220,
   quickSeconds: 25,
-  leastSeconds: 80,
+  leastSeconds: 120,
   claims,
   plots,
   async run(context) {

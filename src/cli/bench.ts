@@ -47,7 +47,7 @@ Writes DIR/report.html (claims and plots, complete in itself), DIR/plots/*.svg, 
 versions, every sample). Ctrl-C, SIGTERM and SIGHUP end it in order: what has been measured is kept, and nothing else is
 left. The second one does not wait for the part that is running.
 Status: 0, or 1 if a part did not come to its end or a file could not be written, 2 for a command line that makes no
-sense, 128 and the signal's number when it was interrupted (130 on Ctrl-C).
+sense, 128 and the signal's number when it was interrupted (130 on Ctrl-C); of SIGHUP it dies in the end.
 `
 
 const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
@@ -250,8 +250,11 @@ async function run(args: string[]): Promise<number> {
     (result) => output.keep(result),
   )
   const isWritten = output.finish(result)
-  if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`)
-  else process.stdout.write(summarise(result, ownSummaries(wanted, result)))
+  if (!(interruption.isHungUp && process.stdout.isTTY))
+    process.stdout.write(
+      values.json ? `${JSON.stringify(result)}\n` : summarise(result, ownSummaries(wanted, result)),
+    )
+  if (interruption.isHungUp) interruption.dieOfHangUp()
   if (interruption.status !== undefined) return interruption.status
   if (!isWritten || result.parts.some(({ failure }) => failure !== undefined)) return 1
   return values.check && judgeAll(result).some(({ verdict }) => verdict !== 'met') ? 1 : 0

@@ -27,6 +27,20 @@ export class Interruption {
     process.stderr.on('error', () => undefined)
   }
 
+  /** Whether the terminal has been closed: nobody reads what is written to it. */
+  get isHungUp(): boolean {
+    return this.name === 'SIGHUP'
+  }
+
+  /**
+   * After SIGHUP: dies of it, as it would have without us, which a shell calls 129. Node cannot exit otherwise without
+   * a terminal that it has begun with: it wants to put its settings back, and aborts.
+   */
+  dieOfHangUp(): void {
+    process.removeAllListeners('SIGHUP')
+    process.kill(process.pid, 'SIGHUP')
+  }
+
   /** 128 + the number of the signal, as a shell has it; undefined if none has come. */
   get status(): number | undefined {
     return this.name === undefined ? undefined : 128 + NUMBERS[this.name]
