@@ -35,8 +35,8 @@ static std::string AttachHint(int error, const std::string& mode) {
   }
 }
 
-// openTun({ name, mode, multiQueue, vnetHeader }). The device goes away with its last descriptor, also
-// when the process is killed. An empty name, or one with %d, lets the kernel choose.
+// openTun({ name, mode, multiQueue, vnetHeader, backlogBytes }). The device goes away with its last
+// descriptor, also when the process is killed. An empty name, or one with %d, lets the kernel choose.
 static Napi::Value OpenTun(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Object options = ObjectArgument(info, 0, "options");
@@ -49,6 +49,9 @@ static Napi::Value OpenTun(const Napi::CallbackInfo& info) {
   request.ifr_flags = static_cast<short>((mode == "tun" ? IFF_TUN : IFF_TAP) | IFF_NO_PI);
   if (ToBoolean(options.Get("multiQueue"), "multiQueue")) request.ifr_flags |= IFF_MULTI_QUEUE;
   if (ToBoolean(options.Get("vnetHeader"), "vnetHeader")) request.ifr_flags |= IFF_VNET_HDR;
+  int backlogBytes = ToInteger(env, options.Get("backlogBytes"), "backlogBytes");
+  if (backlogBytes < 0) throw Napi::RangeError::New(env, "backlogBytes: must not be negative");
+  if (backlogBytes > 0) request.ifr_flags |= IFF_NAPI;
 
   Descriptor fd(open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   std::string device = mode + " device " + (name.empty() ? "(named by the kernel)" : name);
@@ -60,6 +63,11 @@ static Napi::Value OpenTun(const Napi::CallbackInfo& info) {
     int error = errno;
     throw SystemError(env, error, "ioctl TUNSETIFF", "attaching to " + device,
                       AttachHint(error, mode));
+  }
+  // The send buffer is all that bounds what waits to be received: it is 2 GiB.
+  if (backlogBytes > 0 && ioctl(fd.get(), TUNSETSNDBUF, &backlogBytes) < 0) {
+    int error = errno;
+    throw SystemError(env, error, "ioctl TUNSETSNDBUF", "bounding the backlog of " + device);
   }
   auto result = Napi::Object::New(env);
   result.Set("name", Napi::String::New(env, request.ifr_name));

@@ -184,6 +184,8 @@ void t.test('masquerading: datagrams sent in one call', { skip }, async (t) => {
     /^qdisc noqueue [0-9a-f]+: root/,
     'no queue before the device’s own',
   )
+  const threaded = (await topology.director.run('cat', `/sys/class/net/${TUN_DEVICE}/threaded`)).trim() // prettier-ignore
+  t.equal(threaded, '1', 'a thread of the kernel receives what the director transmits')
   const packets = await sendDatagrams(t, topology, `udp dst port ${DATAGRAM_PORT}`)
   checkDatagrams(t, packets, topology.servers[0]!.address)
 })

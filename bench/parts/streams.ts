@@ -167,7 +167,9 @@ export const streams: Part = {
     'director for each subject, connected by veth; uvs masquerades. Nothing is pinned: client, director and server ' +
     'share all processors, so what a director takes is missing elsewhere. All of them run before ordinary work ' +
     '(SCHED_RR), TCP is as Linux has it by default (cubic). On AF_XDP the ends cut and sum their ' +
-    'segments themselves, which a frame that passes it has to be; all others pass on what is still to be cut. CPU ' +
+    'segments themselves, which a frame that passes it has to be; all others pass on what is still to be cut. The ' +
+    'C TUN forwarder reads packets from a TUN device and writes them back as they are, without an address translated: ' +
+    'what a program on such a device can do at best. CPU ' +
     'time is what all processors of the machine were busy with (/proc/stat, neither idle nor stolen), without what the ' +
     'processes of other programs had of it, divided by what arrived; the director’s share is what is above “no ' +
     'director” in the same round. A trial in which other programs had more than 5 % of all processors is disturbed, ' +

@@ -2,6 +2,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runOrThrow } from '../../src/lab/process.js'
+import { compile } from '../suite/compile.js'
 import type { Subject } from '../suite/measurement.js'
 import { HTTP_PORT, IPERF_PORT, PORTS, type Director, type Lane, type StreamTestbed } from './testbed.js' // prettier-ignore
 
@@ -114,6 +115,32 @@ async function startNginx(testbed: StreamTestbed, director: Director): Promise<v
   )
 }
 
+/** A table of routes into the C program's device. */
+const DEVICE_TABLE = '100'
+
+/** As uvs leads packets into its device, only that all go there: from either link, and out of it by the usual routes. */
+async function leadInto(device: string, { namespace }: Director): Promise<void> {
+  await namespace.ip('link', 'set', device, 'up')
+  await namespace.run('tc', 'qdisc', 'replace', 'dev', device, 'root', 'noqueue')
+  await namespace.run('sh', '-c', `echo 1 > /sys/class/net/${device}/threaded`)
+  await namespace.ip('route', 'add', 'default', 'dev', device, 'table', DEVICE_TABLE)
+  for (const link of ['eth0', 'eth1'])
+    await namespace.ip('rule', 'add', 'iif', link, 'lookup', DEVICE_TABLE)
+}
+
+/** Translates nothing: the client sends to the server's own address. */
+const forwarder: Peer = {
+  subject: { name: 'C TUN forwarder', role: 'peer' },
+  async open(testbed) {
+    const binary = join(testbed.folder, 'forwarder')
+    await compile('streams/forwarder.c', binary)
+    const director = await testbed.addDirector('c', { endsOffload: true })
+    await testbed.startDirector(director, [binary, 'tun0'], /ready/, () => leadInto('tun0', director)) // prettier-ignore
+    await testbed.routeToServer(director)
+    return { ...director, virtualAddress: director.serverAddress }
+  },
+}
+
 export const peers = {
   ceiling: {
     subject: { name: 'no director', role: 'limit' },
@@ -122,6 +149,7 @@ export const peers = {
   offload: uvs('uvs on TUN with offload', 'tun', ['tun:uvs0']),
   segments: uvs('uvs on TUN without', 'tun1', ['tun:uvs0,offload=off']),
   afxdp: uvs('uvs on AF_XDP', 'xdp', ['afxdp:eth0', 'afxdp:eth1']),
+  forwarder,
   nftables: peer('nftables DNAT', 'nft', translate),
   haproxy: peer('HAProxy, TCP mode', 'haproxy', startHaproxy),
   nginx: peer('nginx stream', 'nginx', startNginx),

@@ -14,7 +14,7 @@ import { join } from 'node:path'
 import type { LabProcess, Namespace } from '../../src/lab/lab.js'
 import { sleep, type CommandResult } from '../../src/lab/process.js'
 import { createLab } from '../suite/labs.js'
-import { PRIORITY } from '../wire/machine.js'
+import { PRIORITY, withReceivingThreads } from '../wire/machine.js'
 
 export const HTTP_PORT = 80
 export const IPERF_PORT = 5201
@@ -35,6 +35,8 @@ export interface Lane {
 /** A director that has its links and addresses, and as yet nothing that forwards. */
 export interface Director extends Lane {
   readonly namespace: Namespace
+  /** Its own address at the client's link. */
+  readonly gateway: string
 }
 
 export interface Links {
@@ -89,15 +91,16 @@ export class StreamTestbed {
     ] as const)
       await where.run('ethtool', '-K', device, ...(endsOffload ? ['tx', 'on'] : ['gro', 'on']))
     const virtualAddress = `10.64.${n}.100`
+    const gateway = `10.64.${n}.1`
     await client.ip('address', 'add', `10.64.${n}.2/24`, 'dev', `c${n}`)
-    await namespace.ip('address', 'add', `10.64.${n}.1/24`, 'dev', 'eth0')
+    await namespace.ip('address', 'add', `${gateway}/24`, 'dev', 'eth0')
     await namespace.ip('address', 'add', `${virtualAddress}/32`, 'dev', 'eth0')
     await namespace.ip('address', 'add', `10.65.${n}.1/24`, 'dev', 'eth1')
     await server.ip('address', 'add', `10.65.${n}.2/24`, 'dev', `s${n}`)
     await server.ip('route', 'add', `10.64.${n}.0/24`, 'via', `10.65.${n}.1`)
     await namespace.sysctl({ 'net.ipv4.ip_forward': 1 })
     await tuneTcp(namespace)
-    return { namespace, virtualAddress, serverAddress: `10.65.${n}.2` }
+    return { namespace, gateway, virtualAddress, serverAddress: `10.65.${n}.2` }
   }
 
   /** A lane without a director: a link from the client to the server. */
@@ -112,14 +115,23 @@ export class StreamTestbed {
     return { virtualAddress: `10.64.${n}.100`, serverAddress: `10.64.${n}.100` }
   }
 
-  /** Starts a director's program; waits until it says that it is ready. */
+  /** Starts a director's program; waits until it says that it is ready, and does what is then to be done. */
   async startDirector(
     { namespace }: Director,
     command: readonly string[],
     ready: RegExp,
+    finish = async (): Promise<void> => {},
   ): Promise<void> {
     const process = this.start(namespace, `${namespace.role}-program`, command)
-    await process.waitForLine(ready, START_TIMEOUT_MS)
+    await withReceivingThreads(async () => {
+      await process.waitForLine(ready, START_TIMEOUT_MS)
+      await finish()
+    })
+  }
+
+  /** Lets the client reach the server by its own address through a director. */
+  async routeToServer({ gateway, serverAddress }: Director): Promise<void> {
+    await this.ends!.client.ip('route', 'add', `${serverAddress}/32`, 'via', gateway)
   }
 
   /** Starts a director's program that is ready when it listens. */

@@ -1,4 +1,5 @@
 /** What is changed on the whole machine while directors are measured, and put back. */
+import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { changeSettings } from '../suite/machine-settings.js'
 import { CONNECTIONS } from './peers.js'
@@ -22,7 +23,9 @@ export const PRIORITY = ['--rr', '1'] as const
 export function prepareMachine(): () => void {
   return changeSettings({
     ...Object.fromEntries(CONNECTION_SETTINGS.map((file) => [file, String(CONNECTIONS)])),
-    ...Object.fromEntries(softirqThreads().map((thread) => [`thread ${thread}`, 'rr 1'])),
+    ...Object.fromEntries(
+      kernelThreads('ksoftirqd/').map((thread) => [`thread ${thread}`, 'rr 1']),
+    ),
   })
 }
 
@@ -36,11 +39,29 @@ export function allowCubic(): () => void {
   return changeSettings({ [ALLOWED_CONTROLS]: [...new Set([...allowed, 'cubic'])].join(' ') })
 }
 
-function softirqThreads(): string[] {
+/**
+ * Runs a step. The threads that the kernel gets by it for receiving on devices, NAPI's, work with the directors'
+ * priority, on a certain processor if one is named; they go with their devices.
+ */
+export async function withReceivingThreads<T>(
+  step: () => Promise<T>,
+  processor?: number,
+): Promise<T> {
+  const before = new Set(kernelThreads('napi/'))
+  const result = await step()
+  for (const pid of kernelThreads('napi/').filter((one) => !before.has(one))) {
+    execFileSync('chrt', [...PRIORITY.slice(0, 1), '--pid', ...PRIORITY.slice(1), pid])
+    if (processor !== undefined) execFileSync('taskset', ['-p', '-c', String(processor), pid], { stdio: 'ignore' }) // prettier-ignore
+  }
+  return result
+}
+
+/** By the beginning of their names. */
+function kernelThreads(prefix: string): string[] {
   return readdirSync('/proc').filter((name) => {
     if (!/^\d+$/.test(name)) return false
     try {
-      return readFileSync(`/proc/${name}/comm`, 'utf8').startsWith('ksoftirqd/')
+      return readFileSync(`/proc/${name}/comm`, 'utf8').startsWith(prefix)
     } catch {
       return false // It has ended meanwhile.
     }

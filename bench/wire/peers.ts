@@ -1,9 +1,8 @@
-import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import type { Namespace } from '../../src/lab/lab.js'
 import { runOrThrow } from '../../src/lab/process.js'
+import { compile } from '../suite/compile.js'
 import type { Subject } from '../suite/measurement.js'
 import {
   DIRECTOR_CPU,
@@ -119,10 +118,8 @@ function keepConnections(namespace: Namespace): Promise<void> {
 const forwarder: Peer = {
   subject: { name: 'C AF_XDP forwarder', role: 'peer' },
   async open(testbed) {
-    const source = program('../../../bench/wire/forwarder.c')
     const binary = join(testbed.folder, 'forwarder')
-    const compiler = process.env['CC'] ?? 'cc'
-    await promisify(execFile)(compiler, ['-std=gnu11', '-O2', '-o', binary, source])
+    await compile('wire/forwarder.c', binary)
     const director = await testbed.addDirector('c', {
       virtual: SERVER_ADDRESS,
       server: SERVER_ADDRESS,

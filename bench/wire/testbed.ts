@@ -16,7 +16,7 @@ import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import type { LabProcess, Namespace } from '../../src/lab/lab.js'
 import { createLab } from '../suite/labs.js'
-import { PRIORITY } from './machine.js'
+import { PRIORITY, withReceivingThreads } from './machine.js'
 import {
   CLIENT_NETWORK,
   INTERRUPTION,
@@ -126,7 +126,7 @@ export class Testbed {
   ): Promise<LabProcess> {
     const [first, ...rest] = [...onCpu(DIRECTOR_CPU), ...command]
     const process = this.lab.start(namespace, `${namespace.role}-program`, first!, rest)
-    await process.waitForLine(ready, 60_000)
+    await withReceivingThreads(() => process.waitForLine(ready, 60_000), DIRECTOR_CPU)
     return process
   }
 

@@ -12,7 +12,13 @@ import { listInterfaces, openRtnetlink } from '../../src/kernel/routing/rtnetlin
 
 const [text = '', mode] = process.argv.slice(2)
 const steering = JSON.parse(text) as Steering
-native().openTun({ name: 'uvs0', mode: 'tun', multiQueue: false, vnetHeader: false })
+native().openTun({
+  name: 'uvs0',
+  mode: 'tun',
+  multiQueue: false,
+  vnetHeader: false,
+  backlogBytes: 0,
+})
 const socket = openRtnetlink()
 const plumbing = new Plumbing(() => listInterfaces(socket))
 const items = [

@@ -710,7 +710,13 @@ t.test('a device that is deleted under it', async (t) => {
 
 t.test('a bridge takes a TAP device in', async (t) => {
   ip('link', 'add', 'name', 'br7', 'type', 'bridge')
-  const tap = native().openTun({ name: 'uvs7', mode: 'tap', multiQueue: false, vnetHeader: false })
+  const tap = native().openTun({
+    name: 'uvs7',
+    mode: 'tap',
+    multiQueue: false,
+    vnetHeader: false,
+    backlogBytes: 0,
+  })
   const socket = openRtnetlink()
   const plumbing = new Plumbing(() => listInterfaces(socket))
   t.teardown(() => {

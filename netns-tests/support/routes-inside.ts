@@ -64,7 +64,13 @@ async function program(wanted: Steering, follower: RouteFollower, plumbing: Plum
   ])
 }
 const openTun = (): number =>
-  native().openTun({ name: 'uvs0', mode: 'tun', multiQueue: false, vnetHeader: false }).fd
+  native().openTun({
+    name: 'uvs0',
+    mode: 'tun',
+    multiQueue: false,
+    vnetHeader: false,
+    backlogBytes: 0,
+  }).fd
 
 if (task === 'program') {
   openTun()

@@ -316,7 +316,7 @@ t.test('without the capability the refusal names it', async (t) => {
     '-e',
     `const addon = require('${addonPath}')
      const tries = [
-       () => addon.openTun({ name: 'uvs0', mode: 'tun', multiQueue: false, vnetHeader: false }),
+       () => addon.openTun({ name: 'uvs0', mode: 'tun', multiQueue: false, vnetHeader: false, backlogBytes: 0 }),
        () => addon.openPacketSocket({ interfaceIndex: 1, protocol: 3, ignoreOutgoing: true, promiscuous: true }),
        () => addon.setOffload('lo', 'tx', true),
      ]
@@ -475,7 +475,13 @@ t.test('packet sockets see the wire of their interface alone', async (t) => {
 })
 
 t.test('a device with vnet headers puts them before its packets', async (t) => {
-  const options = { name: 'uvs0', mode: 'tun', multiQueue: false, vnetHeader: true } as const
+  const options = {
+    name: 'uvs0',
+    mode: 'tun',
+    multiQueue: false,
+    vnetHeader: true,
+    backlogBytes: 0,
+  } as const
   const { fd, name } = addon.openTun(options)
   t.teardown(() => addon.closeDescriptor(fd))
   t.equal(name, 'uvs0')

@@ -245,6 +245,7 @@ function openPort(plan: PortPlan): PacketPort {
         multiQueue: plan.multiQueue,
         restAfterNothing: options.ports.length > 1 ? SIDE_PORT_REST : 0,
         offload: plan.offload,
+        threadedReceive: plan.threadedReceive,
       })
     case 'tap':
       return new TapPort({

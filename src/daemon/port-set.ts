@@ -4,6 +4,7 @@ import type { PortInterfaces } from '../core/route-table.js'
 import { interfaceQueues } from '../drivers/interface.js'
 import { XdpSteering } from '../drivers/xdp-steering.js'
 import {
+  canThreadReceive,
   devicePlumbing,
   tunPlumbing,
   virtualAddresses,
@@ -123,7 +124,13 @@ class AfxdpPorts implements PortSet {
     // Each worker has a queue of every interface, its own into the kernel, and what queues are left.
     this.plans = Array.from({ length: workers }, (_, worker) => [
       ...queuesOf.map((queues) => queues[worker]!),
-      { driver: 'tun', interface: this.device, multiQueue: workers > 1, offload: false },
+      {
+        driver: 'tun',
+        interface: this.device,
+        multiQueue: workers > 1,
+        offload: false,
+        threadedReceive: false,
+      },
       ...queuesOf.flatMap((queues) =>
         queues.filter((_, queue) => queue >= workers && queue % workers === worker),
       ),
@@ -190,10 +197,13 @@ class TunPorts implements PortSet {
 
   private readonly device: string
   private readonly offload: boolean
+  private readonly threadedReceive: boolean
 
   constructor(spec: PortSpec & { driver: 'tun' }, workers: number, warn: (text: string) => void) {
     this.device = spec.interface
     this.offload = spec.offload && workers <= MOST_OFFLOAD_WORKERS
+    // What becomes of a whole packet takes the kernel as long as it took us: worth a thread of its own.
+    this.threadedReceive = this.offload && canThreadReceive()
     if (spec.offload && !this.offload)
       warn(
         `${spec.interface}: no offload with ${workers} workers, ${MOST_OFFLOAD_WORKERS} at most have room for its long frames`,
@@ -204,6 +214,7 @@ class TunPorts implements PortSet {
         interface: spec.interface,
         multiQueue: workers > 1,
         offload: this.offload,
+        threadedReceive: this.threadedReceive,
       },
     ])
   }
@@ -223,6 +234,7 @@ class TunPorts implements PortSet {
       ...devicePlumbing(this.device),
       // The device queues by itself, and never says that it is full: another queue before it is only work.
       { kind: 'no-queueing', device: this.device },
+      ...(this.threadedReceive ? [{ kind: 'threaded-receive', device: this.device } as const] : []),
       ...virtualAddresses(this.device, steering, addresses),
       ...tunPlumbing(this.device, steering),
     ]

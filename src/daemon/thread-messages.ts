@@ -67,6 +67,8 @@ export type PortPlan =
       multiQueue: boolean
       /** Packets of many segments, and without their checksums. */
       offload: boolean
+      /** A thread of the kernel receives what is transmitted. */
+      threadedReceive: boolean
     }
   | { driver: 'tap'; interface: string; mac?: string }
 

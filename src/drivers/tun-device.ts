@@ -24,6 +24,11 @@ export interface TunDeviceOptions {
    * hold the longest of them.
    */
   offload?: boolean
+  /**
+   * What is transmitted waits for the device's NAPI, so that a thread of the kernel can receive it while ours goes on:
+   * the device has to be told so, see the daemon's plumbing. Otherwise the write takes it through the stack.
+   */
+  threadedReceive?: boolean
 }
 
 const DEFAULT_BATCH_SIZE = 64
@@ -43,6 +48,9 @@ const TUN_F_USO6 = 0x40
 
 /** With offload, a call reads no more than about this: what the director has touched is still in the cache then. */
 const OFFLOAD_BATCH_SIZE = 16
+
+/** What may wait for the kernel's thread: half of what may wait before us, which is 500 packets of 64 KiB. */
+const BACKLOG_BYTES = 16 * 1024 * 1024
 
 /**
  * What TUN and TAP ports have in common: one descriptor of /dev/net/tun that takes and gives a packet a
@@ -103,7 +111,7 @@ export abstract class TunDevice implements PacketPort {
     linkHeaderBytes: number,
   ) {
     this.restAfterNothing = options.restAfterNothing ?? 0
-    const { name, pool, multiQueue = false, offload = false } = options
+    const { name, pool, multiQueue = false, offload = false, threadedReceive = false } = options
     const batchSize = options.batchSize ?? (offload ? OFFLOAD_BATCH_SIZE : DEFAULT_BATCH_SIZE)
     if (offload && !(pool.hasOffload && pool.frameSize >= LONGEST_OFFLOADED))
       throw new RangeError(`${name}: offload takes a pool for it, of frames of 128 KiB`)
@@ -117,7 +125,13 @@ export abstract class TunDevice implements PacketPort {
     this.lengths = new Int32Array(batchSize)
     this.hasOffload = offload
     this.extraBytes = offload ? virtio.HEADER_BYTES : 0
-    const device = this.native.openTun({ name, mode, multiQueue, vnetHeader: offload })
+    const device = this.native.openTun({
+      name,
+      mode,
+      multiQueue,
+      vnetHeader: offload,
+      backlogBytes: threadedReceive ? BACKLOG_BYTES : 0,
+    })
     this.descriptor = device.fd
     this.descriptors = [device.fd]
     this.interfaceName = device.name

@@ -43,12 +43,17 @@ export interface Native {
   wait(descriptors: Int32Array, ready: Int16Array, count: number, timeoutMs: number): number
 
   // -- character devices and packet sockets
-  /** Opens /dev/net/tun and attaches to the device, making it if it is not there. Returns a non-blocking descriptor and the name the kernel gave. */
+  /**
+   * Opens /dev/net/tun and attaches to the device, making it if it is not there. Returns a non-blocking descriptor
+   * and the name the kernel gave. With `backlogBytes` above 0 what is written is queued for the device's NAPI (IFF_NAPI),
+   * so many bytes of buffers at most; with 0 the write takes it through the stack itself.
+   */
   openTun(options: {
     name: string
     mode: 'tun' | 'tap'
     multiQueue: boolean
     vnetHeader: boolean
+    backlogBytes: number
   }): { fd: number; name: string }
   /** TUNSETOFFLOAD with TUN_F_* bits, TUNSETVNETHDRSZ (headerBytes 0 leaves the size alone). */
   setTunOffload(fd: number, flags: number, headerBytes: number): void

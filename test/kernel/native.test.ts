@@ -211,6 +211,11 @@ t.test('arguments of another type are refused with their name', async (t) => {
     ['openTun', [{ name: 1 }], /name: must be a string/],
     ['openTun', [{ name: 'x', mode: 'tin' }], /mode: "tin" must be "tun" or "tap"/],
     ['openTun', [{ name: 'x', mode: 'tun', multiQueue: 1 }], /multiQueue: must be true or false/],
+    [
+      'openTun',
+      [{ name: 'x', mode: 'tun', multiQueue: false, vnetHeader: true }],
+      /backlogBytes: must be a number/,
+    ],
     ['setTunOffload', [0, '1', 0], /flags/],
     ['openPacketSocket', [{ interfaceIndex: '1' }], /interfaceIndex: must be a number/],
     ['interfaceIndex', [1], /name: must be a string/],
@@ -248,7 +253,14 @@ t.test('interfaces are asked for by name', async (t) => {
 t.test('a refusal names the capability that is missing', async (t) => {
   if (process.geteuid?.() === 0) return t.pass('root is refused nothing')
   t.throws(
-    () => addon.openTun({ name: 'uvs0', mode: 'tun', multiQueue: false, vnetHeader: false }),
+    () =>
+      addon.openTun({
+        name: 'uvs0',
+        mode: 'tun',
+        multiQueue: false,
+        vnetHeader: false,
+        backlogBytes: 0,
+      }),
     /tun device uvs0: .*(CAP_NET_ADMIN|the kernel's tun module is missing)/,
   )
   t.throws(

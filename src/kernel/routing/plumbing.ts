@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, readFileSync, writeFileSync } from 'node:fs'
 import type { ServiceProtocol, Steering } from '../../core/commands.js'
 import { parseMac } from '../../wire/ethernet.js'
 import { formatPrefix, IpProtocol, parsePrefix } from '../../wire/ipv4.js'
@@ -27,6 +27,8 @@ export type PlumbingItem =
   | { kind: 'link'; device: string; mtu?: number; mac?: string; master?: string }
   | { kind: 'sysctl'; device: string; family: 'ipv4' | 'ipv6'; key: string; value: string }
   | { kind: 'no-queueing'; device: string }
+  /** What its NAPI receives is received by a thread of the kernel, not by whoever wrote it. */
+  | { kind: 'threaded-receive'; device: string }
   | { kind: 'address'; device: string; address: string }
   /** The default route of a table of ours; or with an address the local route to it, as an address on a device has one. */
   | { kind: 'route'; table: number; device: string; address?: string }
@@ -230,6 +232,8 @@ export function describe(item: PlumbingItem): string {
       return `sysctl -w net/${item.family}/conf/${item.device}/${item.key}=${item.value}`
     case 'no-queueing':
       return `tc qdisc replace dev ${item.device} root noqueue`
+    case 'threaded-receive':
+      return `echo 1 > ${threadedFile(item.device)}`
     case 'address':
       return `ip address add ${item.address}/32 dev ${item.device}`
     case 'route':
@@ -240,6 +244,8 @@ export function describe(item: PlumbingItem): string {
       return `ip rule add ${ruleText(item)}`
   }
 }
+
+const threadedFile = (device: string): string => `/sys/class/net/${device}/threaded`
 
 function ruleText(rule: Rule): string {
   const ports = rule.destinationPorts
@@ -359,6 +365,7 @@ export class Plumbing {
     text: string,
   ): Promise<void> {
     if (item.kind === 'sysctl') return setSysctl(item, text)
+    if (item.kind === 'threaded-receive') return setThreadedReceive(item.device, text)
     const index = this.indexOf(item.device)
     if (item.kind === 'no-queueing') {
       const request = this.socket.socket.request(RTM_NEWQDISC, noQueueing(index), {
@@ -587,6 +594,26 @@ function isNop({ action }: rt.Rule): boolean {
 /** Whether a rule of ours leads packets to the device. */
 function isSteering({ data, attrs }: rt.RuleMessage): boolean {
   return attrs.goto === undefined && !isNop(data) && attrs.table !== Table.local
+}
+
+/** Whether devices can be told: since Linux 5.12, where /sys is not read-only as in many containers. */
+export function canThreadReceive(): boolean {
+  try {
+    accessSync(threadedFile('lo'), constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function setThreadedReceive(device: string, text: string): void {
+  try {
+    writeFileSync(threadedFile(device), '1', { flag: 'r+' })
+  } catch (error) {
+    // A /sys of another namespace does not have it: then the writer receives, which only is slower.
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code !== 'ENOENT') throw new Error(`${text}: ${message}`, { cause: error })
+  }
 }
 
 function setSysctl(item: PlumbingItem & { kind: 'sysctl' }, text: string): void {
