@@ -623,11 +623,12 @@ export class Configuration {
   private *steering(work: Work): Generator<Steering, Steering> {
     let part: Steering = { virtual: [], replies: [], marks: [] }
     for (const { key } of this.services.inListingOrder()) {
-      if ('fwmark' in key) continue
       if (work.left <= 0) {
         yield part
         part = { virtual: [], replies: [], marks: [] }
       }
+      work.left -= Cost.look
+      if ('fwmark' in key) continue
       work.left -= Cost.name
       part.virtual.push({ protocol: key.protocol, address: key.address, port: key.port })
     }
@@ -641,15 +642,22 @@ export class Configuration {
       this.crew?.common.refresh(destination)
       const isMasquerading = destination.available && destination.forwarding === 'masquerade'
       if (!isMasquerading && destination.masqueradedConnections === 0) continue
-      work.left -= Cost.name
       const address = formatAddress(destination.address)
       const port = replyPort(destination)
-      for (const protocol of replyProtocols(destination.service))
+      for (const protocol of replyProtocols(destination.service)) {
+        work.left -= Cost.name
         part.replies.push({ protocol, address, port })
+      }
     }
-    part.marks = this.marks.list.filter(({ mark }) =>
-      families.some((family) => this.services.getByMark(family, mark) !== undefined),
-    )
+    for (const rule of this.marks.list) {
+      if (work.left <= 0) {
+        yield part
+        part = { virtual: [], replies: [], marks: [] }
+      }
+      work.left -= Cost.name
+      if (families.some((family) => this.services.getByMark(family, rule.mark) !== undefined))
+        part.marks.push(rule)
+    }
     return part
   }
 }

@@ -14,7 +14,7 @@ import type {
 } from './thread-messages.js'
 
 /** Commands alone make garbage there: collected in small amounts, which takes 0.2 ms at best and not 0.5. */
-const YOUNG_GENERATION_MB = 6
+export const YOUNG_GENERATION_MB = 6
 
 type ThreadEvents = {
   /** Packets wait for these neighbours. */

@@ -71,12 +71,18 @@ t.test('a listing', (t) => {
 
 t.test('what has to come to the director', (t) => {
   const h = withServices()
+  h.execute({ op: 'set-marks', rules: Array.from({ length: 600 }, (_, i) => ({ mark: 1 + i })) })
   const whole = h.execute({ op: 'get-steering' })
   t.equal(whole.virtual.length, 201)
+  t.equal(whole.marks.length, 200, 'those that services have')
   t.equal(new Set(whole.replies.map((one) => JSON.stringify(one))).size, whole.replies.length)
   const { parts, reply } = inParts(h, { op: 'get-steering' })
-  t.ok(parts.length > 1)
   t.strictSame(reply, whole)
+  // The last of a part may be a destination that replies by three protocols.
+  const most = WORK_PER_PART / Cost.name + 3
+  for (const { virtual, replies, marks } of parts)
+    t.ok(virtual.length + replies.length + marks.length <= most)
+  t.ok(parts.at(-1)!.marks.length < 200, 'the rules of marks are in parts, too')
   t.end()
 })
 
