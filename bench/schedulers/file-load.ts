@@ -1,11 +1,12 @@
 /** A load from a file: the packets of a scenario (.scn) or a capture (.pcap, .pcapng) to one service. */
+import { statSync } from 'node:fs'
 import { CommandLineError, parseCommandLine } from '../../src/control/ipvsadm/parse.js'
 import { formatAddress } from '../../src/core/address.js'
 import type { Command, ServiceProtocol } from '../../src/core/commands.js'
 import type { FramePool } from '../../src/port/frame-pool.js'
 import { eventsOf } from '../../src/scenario/events.js'
 import { readScenario } from '../../src/scenario/parse.js'
-import type { Event } from '../../src/scenario/scenario.js'
+import { ScenarioError, type Event } from '../../src/scenario/scenario.js'
 import { numericNames } from '../../src/scenario/wiring.js'
 import * as ipv4 from '../../src/wire/ipv4.js'
 import * as ipv6 from '../../src/wire/ipv6.js'
@@ -136,6 +137,7 @@ class RecordedLoad implements FileLoad {
   readonly clientCount: number
   readonly packetCount: number
   private readonly client: Int32Array
+  private readonly sites: ReadonlyMap<string, number>
 
   constructor(
     readonly target: Target,
@@ -149,6 +151,7 @@ class RecordedLoad implements FileLoad {
       return numbers.get(from)!
     })
     this.clientCount = numbers.size
+    this.sites = new Map(target.addresses.map((address, site) => [address, site]))
     this.packetCount = packets.length
     // One millisecond more than the last packet's, so that this one is in it.
     this.durationMs = packets[packets.length - 1]!.atMs + 1
@@ -168,7 +171,7 @@ class RecordedLoad implements FileLoad {
   }
 
   siteOf(packet: number): number {
-    return this.target.addresses.indexOf(this.packets[packet]!.header.to)
+    return this.sites.get(this.packets[packet]!.header.to)!
   }
 
   /** What the capture has cut off is zeros. */
@@ -215,12 +218,51 @@ function weightsOf(events: readonly Event[]): number[] {
   return [...(most?.values() ?? [])].filter((weight) => weight > 0)
 }
 
+/** A load is held in memory, and a packet of it takes about a kilobyte there. */
+const LARGEST_MIB = { scenario: 32, capture: 128 }
+
+/** Its time passes jiffy by jiffy where there are timers, and they are counted in 31 bits. */
+const MOST_DAYS = 7
+const MS_PER_DAY = 86_400_000
+
+/** @throws Error for what cannot be read, or would never end */
+function checkFile(file: string, kind: keyof typeof LARGEST_MIB): void {
+  const stat = statSync(file, { throwIfNoEntry: false })
+  if (stat === undefined) throw new Error(`there is no file ${file}`)
+  if (stat.isDirectory()) throw new Error(`${file}: it is a folder`)
+  if (!stat.isFile())
+    throw new Error(`${file}: it is no ordinary file, and a load is read more than once`)
+  const most = LARGEST_MIB[kind]
+  if (stat.size > most * 2 ** 20)
+    throw new Error(
+      `${file}: ${Math.ceil(stat.size / 2 ** 20)} MiB, and a ${kind} may have ${most}: take a piece of it` +
+        (kind === 'capture'
+          ? ', as by editcap -c, or the first bytes of its packets, as by editcap -s 96'
+          : ''),
+    )
+}
+
 function eventsIn(file: string): Event[] {
-  if (file.endsWith('.scn')) return eventsOf(readScenario(file))
-  return eventsOf({
-    name: file,
-    directives: [{ line: 1, text: `pcap ${file}`, kind: 'pcap', file, side: 'client', mark: 0 }],
-  })
+  if (file.endsWith('.scn')) {
+    checkFile(file, 'scenario')
+    return eventsOf(readScenario(file))
+  }
+  checkFile(file, 'capture')
+  try {
+    return eventsOf({
+      name: file,
+      directives: [{ line: 1, text: `pcap ${file}`, kind: 'pcap', file, side: 'client', mark: 0 }],
+    })
+  } catch (error) {
+    // Nobody has written the line that the position is in.
+    if (!(error instanceof ScenarioError)) throw error
+    const { problem } = error
+    const hint = /neither pcap's nor pcapng's/.test(problem)
+      ? "; a scenario's name ends in .scn"
+      : ''
+    const text = problem.startsWith(file) ? problem : `${file}: ${problem}`
+    throw new Error(text + hint, { cause: error })
+  }
 }
 
 /**
@@ -238,6 +280,11 @@ export function readLoad(file: string): FileLoad {
     ({ header: { protocol, toPort, to } }) =>
       protocol === target.protocol && toPort === target.port && addresses.has(to),
   )
+  const days = own[own.length - 1]!.atMs / MS_PER_DAY
+  if (days > MOST_DAYS)
+    throw new Error(
+      `${file}: ${days.toFixed(1)} days from its first packet to its last one, and ${MOST_DAYS} are the most: take a piece of it`,
+    )
   const service = serviceOf({ ...own[0]!.header })
   const connections = openings(packets).filter(({ header }) => serviceOf(header) === service)
   return new RecordedLoad(target, own, weightsOf(events), connections.length)

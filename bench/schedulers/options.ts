@@ -1,5 +1,6 @@
 /** What `uvs bench schedulers` can be told. */
 import { existsSync } from 'node:fs'
+import { basename, resolve } from 'node:path'
 import { readCount, readDecimal } from '../../src/cli/numbers.js'
 import type { PartOption, PartOptions } from '../suite/measurement.js'
 import { kindOf, parseCandidates, type Candidate } from './candidates.js'
@@ -98,7 +99,7 @@ export function parseOptions(given: PartOptions, files: readonly string[]): Want
   const text = (name: string): string | undefined => given[name] as string | undefined
   const all = [...files, ...(given.load === undefined ? [] : [text('load')!])]
   const missing = all.find((file) => !existsSync(file))
-  if (missing !== undefined) throw new Error(`--load: there is no file ${missing}`)
+  if (missing !== undefined) throw new Error(`there is no file ${missing || "''"}`)
   const seed = number(given, 'seed', 0, 0x7fffffff) ?? defaultSynthetic.seed
   const sites = number(given, 'sites', 1, 100_000)
   return {
@@ -134,13 +135,20 @@ export function weightsFor(
   return Array.from({ length: count }, (_, i) => base[i % base.length]!)
 }
 
+/** The files, each once, with names that differ: without their folders if that will do. */
+function namesOf(files: readonly string[]): [string, string][] {
+  const paths = [...new Set(files.map((file) => resolve(file)))]
+  const isAlone = (path: string): boolean =>
+    paths.filter((other) => basename(other) === basename(path)).length === 1
+  return paths.map((path) => [path, isAlone(path) ? basename(path) : path])
+}
+
 /** @throws Error that says what is wrong with a file */
 export function trialsOf(wanted: Wanted, quick: boolean): Trial[] {
   const { synthetic } = wanted
   if (wanted.files.length > 0)
-    return wanted.files.map((file) => {
+    return namesOf(wanted.files).map(([file, name]) => {
       const load = readLoad(file)
-      const name = file.slice(file.lastIndexOf('/') + 1)
       return {
         name,
         load,

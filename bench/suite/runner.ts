@@ -42,10 +42,13 @@ export function shareSeconds(parts: readonly Part[], total?: number): number[] {
 
 /** How long a part will take, about, that is given so many seconds. */
 export const estimatedSeconds = (
-  { quickSeconds, leastSeconds }: Part,
+  { quickSeconds, leastSeconds, needsRoot }: Part,
   seconds: number,
   quick: boolean,
-): number => (quick ? quickSeconds : Math.max(leastSeconds, seconds))
+): number => {
+  if (needsRoot && !isRoot()) return 0
+  return quick ? quickSeconds : Math.max(leastSeconds, seconds)
+}
 
 function remember<T extends Metric | Subject>(known: T[], one: T): void {
   if (!known.some(({ name }) => name === one.name)) known.push(one)

@@ -186,8 +186,20 @@ function ownSummaries(wanted: readonly Part[], result: RunResult): Map<string, s
   )
 }
 
+/** Says of an option of another part whose it is: what parseArgs says of it helps nobody. */
+async function checkOptionNames(args: readonly string[], named: readonly Part[]): Promise<void> {
+  for (const [name, load] of parts) {
+    if (named.some((part) => part.name === name)) continue
+    const theirs = Object.keys((await load()).options ?? {}).map((option) => `--${option}`)
+    const option = args.map((arg) => arg.replace(/=.*/s, '')).find((arg) => theirs.includes(arg))
+    if (option !== undefined)
+      throw new UsageError(`${option} is an option of ${name}: uvs bench ${name} ${option} …`)
+  }
+}
+
 async function run(args: string[]): Promise<number> {
   const named = await loadNamed(args)
+  await checkOptionNames(args, named)
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,

@@ -1,6 +1,6 @@
 /** uvs bench schedulers: the load by dice, loads from files, the figures of a course, and what is said of them. */
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -321,7 +321,17 @@ udp [fd01::9]:1024 > [2001:db8::1]:443 len=20 mark=1
     () => readLoad(written('empty.scn', 'ipvsadm -A -t 10.1.0.100:80\n')),
     /empty\.scn: no connection begins in it/,
   )
-  t.throws(() => readLoad(written('broken.pcap', 'no capture')), /broken\.pcap/)
+  t.throws(
+    () => readLoad(written('broken.pcap', 'no capture')),
+    /^[^:]*broken\.pcap: [^:]*: magic number 0x[0-9a-f]+ is neither pcap's nor pcapng's; a scenario's name/,
+  )
+  const long = `tcp 10.1.0.7:1 > 10.1.0.100:80 S\nat 700000\ntcp 10.1.0.8:1 > 10.1.0.100:80 S\n`
+  t.throws(() => readLoad(written('long.scn', long)), /long\.scn: 8\.1 days from its first packet/)
+  t.throws(() => readLoad('/dev/zero'), /\/dev\/zero: it is no ordinary file/)
+  t.throws(() => readLoad(folder), /it is a folder/)
+  const huge = written('huge.pcap', '')
+  truncateSync(huge, 2 ** 40)
+  t.throws(() => readLoad(huge), /huge\.pcap: 1048576 MiB, and a capture may have 128: .*editcap/)
   t.end()
 })
 
@@ -406,7 +416,7 @@ t.test('what can be asked for', (t) => {
     [{ servers: '1' }, /--servers 1:/],
     [{ weights: '1,0' }, /--weights 0: must be a number from 1 to 65535/],
     [{ zipf: '-1' }, /--zipf -1: must be a number from 0 to 10/],
-    [{ load: '/nowhere.scn' }, /--load: there is no file \/nowhere\.scn/],
+    [{ load: '/nowhere.scn' }, /there is no file \/nowhere\.scn/],
   ] as const)
     t.throws(() => parseOptions(options, []), problem)
   t.strictSame(
@@ -531,5 +541,21 @@ t.test('the command', (t) => {
   const wrong = run('--schedulers', 'rr,best')
   t.equal(wrong.status, 2)
   t.match(wrong.stderr, /uvs bench: there is no scheduler 'best'/)
+  t.end()
+})
+
+t.test('files of the same name are loads of their own, and the same file is one', (t) => {
+  const text = `ipvsadm -A -t 10.1.0.100:80 -s rr
+ipvsadm -a -t 10.1.0.100:80 -r 10.2.0.3:80 -m
+ipvsadm -a -t 10.1.0.100:80 -r 10.2.0.4:80 -m
+tcp 10.1.0.7:1024 > 10.1.0.100:80 S
+`
+  const root = t.testdir({ a: { 'x.scn': text }, b: { 'x.scn': text }, 'y.scn': text })
+  const [ax, bx, y] = ['a/x.scn', 'b/x.scn', 'y.scn'].map((name) => join(root, name))
+  const trials = trialsOf(parseOptions({ load: y! }, [ax!, bx!, ax!, `${root}/a/../y.scn`]), true)
+  t.strictSame(
+    trials.map(({ name }) => name),
+    [ax, bx, 'y.scn'],
+  )
   t.end()
 })
