@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runOrThrow, sleep } from '../../src/lab/process.js'
 import type { Claim, Context, Metric, Plot, Subject } from '../suite/measurement.js'
+import { whyMissing } from '../suite/missing.js'
 import { prepareMachine } from '../wire/machine.js'
 import { steerToDirectorCpu } from '../wire/peers.js'
 import { findThroughput } from '../wire/search.js'
@@ -244,7 +245,7 @@ class Measurement {
           this.open.push({ contestant, services, lane: director.lane, guesses: new Map() })
         } catch (error) {
           if (contestant === uvs) throw error
-          context.note(`${name} with ${services} services is missing: ${(error as Error).message}`)
+          context.note(`${name} with ${services} services is missing: ${whyMissing(error)}`)
         }
       }
     await testbed.openTester()

@@ -5,6 +5,7 @@ import { loads, type Load } from '../streams/loads.js'
 import { peers, type Peer } from '../streams/peers.js'
 import { StreamTestbed, type Lane } from '../streams/testbed.js'
 import type { Claim, Context, Metric, Part, Plot } from '../suite/measurement.js'
+import { whyMissing } from '../suite/missing.js'
 import { allowCubic, prepareMachine } from '../wire/machine.js'
 
 const everybody: readonly Peer[] = Object.values(peers)
@@ -60,7 +61,7 @@ class Measurement {
         this.opened.push({ peer, lane })
       } catch (error) {
         if (role !== 'peer') throw error
-        context.note(`${name} is missing: ${(error as Error).message}`)
+        context.note(`${name} is missing: ${whyMissing(error)}`)
       }
     }
   }

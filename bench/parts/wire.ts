@@ -1,5 +1,6 @@
 /** Directors on the wire: the packet rates that they carry, and how long a packet takes through them. */
 import type { Claim, Context, Metric, Parameters, Part, Plot } from '../suite/measurement.js'
+import { whyMissing } from '../suite/missing.js'
 import { prepareMachine } from '../wire/machine.js'
 import { peers, type Peer } from '../wire/peers.js'
 import { findThroughput, LOSS_BOUND, measureLatency } from '../wire/search.js'
@@ -82,7 +83,7 @@ class Measurement {
         this.opened.push({ peer, lane: await peer.open(this.testbed) })
       } catch (error) {
         if (peer.subject.role === 'uvs') throw error
-        this.context.note(`${name} is missing: ${(error as Error).message}`)
+        this.context.note(`${name} is missing: ${whyMissing(error)}`)
       }
     }
     await this.testbed.openTester()
