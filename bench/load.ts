@@ -2,8 +2,9 @@
  * A whole data plane on memory ports with a load of many TCP connections: for bench/parts/core.ts and
  * test/core/steady-state.test.ts. Once it is built, running it allocates nothing.
  */
-import { DataPlane } from '../src/core/data-plane.js'
+import { createDataPlane, type DataPlane } from '../src/core/data-plane.js'
 import { Director } from '../src/core/director.js'
+import { MOST_AHEAD } from '../src/core/hit-path.js'
 import type { DestinationKey, ForwardingMethod, ServiceKey } from '../src/core/commands.js'
 import { RouteTable, type RouteUpdate } from '../src/core/route-table.js'
 import { LoadPort } from '../src/drivers/memory.js'
@@ -47,6 +48,8 @@ const FRAMES = 4096
 const IP_BYTES = 46
 const ETHERNET_BYTES = 14
 const FRAME_WORDS = 16
+/** Of packets that are written and processed together, as in the data plane. */
+const BATCH = MOST_AHEAD
 
 /**
  * Segments over IPv4. Connection i comes from client 20.0.x.x, where the lower 16 bits of i stand in the address
@@ -178,7 +181,7 @@ const PASSING_CONNECTIONS = 1 << 16
 
 /** Two ports, a director with one service and four real servers, and as many established connections as asked for. */
 export class Load {
-  readonly pool = new FramePool(mapShared(FRAME_SIZE * (FRAMES + 64)), FRAME_SIZE, FRAMES)
+  readonly pool = new FramePool(mapShared(FRAME_SIZE * (FRAMES + BATCH)), FRAME_SIZE, FRAMES)
   readonly director: Director
   /** Received on port 0 are requests, on port 1 replies (masquerading only). */
   readonly ports: readonly [LoadPort, LoadPort]
@@ -186,12 +189,12 @@ export class Load {
   private readonly requests: Segments
   private readonly replies: Segments
   private readonly hasReplies: boolean
-  private readonly batch = new FrameBatch(64)
+  private readonly batch = new FrameBatch(BATCH)
   private readonly clock: Clock
   /** Of runDirector: its frames, which it keeps, and where it has put the packets of a batch. */
-  private readonly frames = Int32Array.from({ length: 64 }, (_, i) => (FRAMES + i) * FRAME_SIZE)
-  private readonly offsets = new Int32Array(64)
-  private readonly lengths = new Int32Array(64)
+  private readonly frames = Int32Array.from({ length: BATCH }, (_, i) => (FRAMES + i) * FRAME_SIZE)
+  private readonly offsets = new Int32Array(BATCH)
+  private readonly lengths = new Int32Array(BATCH)
   private writesReplies = false
   /** From here on `write` and `runDirector` leave the replies out. */
   requestsOnly = false
@@ -237,7 +240,7 @@ export class Load {
       new LoadPort({ pool, linkLayer, mac: mac1, name: 'memory:servers' }, this.replies),
     ]
     const { director, ports } = this
-    this.plane = new DataPlane({ pool, ports, director, neighbours, clock })
+    this.plane = createDataPlane({ pool, ports, director, neighbours, clock })
     this.configure(family, forwarding, serverPort)
     this.establish(connections, servers)
     this.requests.addNewConnections(options.newConnectionEvery ?? 0)
@@ -264,7 +267,7 @@ export class Load {
 
   /** Writes `count` packets of `run` into frames, batch by batch, and does nothing else: what `runDirector` contains. */
   write(count: number): void {
-    for (let left = count; left > 0; left -= 64) this.writeBatch(left)
+    for (let left = count; left > 0; left -= BATCH) this.writeBatch(left)
   }
 
   /**
@@ -276,10 +279,10 @@ export class Load {
   runDirector(count: number): void {
     const { director, clock, offsets } = this
     let forwarded = 0
-    for (let left = count; left > 0; left -= 64) {
+    for (let left = count; left > 0; left -= BATCH) {
       director.advance(clock.nowJiffies())
       const packets = this.writeBatch(left)
-      director.lookAhead(offsets, 0, packets, ETHERNET_BYTES)
+      director.lookAhead(offsets, packets, ETHERNET_BYTES)
       const port = this.writesReplies ? 1 : 0
       for (let i = 0; i < packets; i++) {
         const network = offsets[i]! + ETHERNET_BYTES
@@ -293,7 +296,7 @@ export class Load {
 
   /** Writes `count` packets and gives each to a function, with the offset and length of its IP packet. */
   runWith(count: number, process: (network: number, length: number) => boolean): void {
-    for (let left = count; left > 0; left -= 64) {
+    for (let left = count; left > 0; left -= BATCH) {
       const packets = this.writeBatch(left)
       for (let i = 0; i < packets; i++)
         if (!process(this.offsets[i]! + ETHERNET_BYTES, this.lengths[i]! - ETHERNET_BYTES))
@@ -304,7 +307,7 @@ export class Load {
   /** A batch of requests, and the next time of replies if there are any. */
   private writeBatch(most: number): number {
     const { pool, offsets, lengths, frames } = this
-    const packets = Math.min(64, most)
+    const packets = Math.min(BATCH, most)
     this.writesReplies = this.hasReplies && !this.requestsOnly && !this.writesReplies
     const source = this.writesReplies ? this.replies : this.requests
     for (let i = 0; i < packets; i++) {

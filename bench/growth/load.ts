@@ -3,7 +3,7 @@
  * packets go to one of the services, or to all.
  */
 import { CounterRegion } from '../../src/core/counters.js'
-import { DataPlane } from '../../src/core/data-plane.js'
+import { createDataPlane, type DataPlane } from '../../src/core/data-plane.js'
 import { Director } from '../../src/core/director.js'
 import type { ServiceKey } from '../../src/core/commands.js'
 import { RouteTable } from '../../src/core/route-table.js'
@@ -166,7 +166,7 @@ export class GrowthLoad {
       new LoadPort({ pool, linkLayer, mac: mac1, name: 'memory:servers' }, source),
     ]
     const { director, ports } = this
-    this.plane = new DataPlane({ pool, ports, director, neighbours, clock })
+    this.plane = createDataPlane({ pool, ports, director, neighbours, clock })
     // All connections there are, or as many as there will be; and the compiler has seen it all.
     const enough = connections === 0 ? this.passingConnections : Math.max(3 * connections, 100_000)
     this.run(enough, Infinity)

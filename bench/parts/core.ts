@@ -6,8 +6,9 @@ import { LINE_BYTES } from '../../src/core/connection.js'
 import { joinParts } from '../../src/core/parts.js'
 import { YOUNG_GENERATION_MB } from '../../src/daemon/thread.js'
 import { mapShared } from '../../src/kernel/memory.js'
+import { threadTimeNs } from '../../src/kernel/processor-time.js'
 import { ManualClock } from '../../src/port/clock.js'
-import { MapDirector } from '../core/map-director.js'
+import { PacketsThread, type PacketsTask } from '../core/packets.js'
 import {
   configure,
   growth,
@@ -51,12 +52,11 @@ const FRAME_WORDS = 16
 const PASSING = 200_000
 const JIFFIES_UNTIL_EXPIRED = 200 * 100
 
-/** Nanoseconds of processor time that `body` takes: what other programs take meanwhile does not count. */
+/** Nanoseconds of the thread's processor time that `body` takes: what other programs take meanwhile does not count. */
 function processorTime(body: () => void): number {
-  const before = process.cpuUsage()
+  const before = threadTimeNs()
   body()
-  const { user, system } = process.cpuUsage(before)
-  return (user + system) * 1000
+  return threadTimeNs() - before
 }
 
 /** Copies a frame of 64 bytes, again and again, to a place and back. */
@@ -78,50 +78,40 @@ async function measurePackets(context: Context, connections: number, share: numb
   const parameters = { connections }
   // Of the largest table two: opening millions of connections four times takes longer than all else.
   const kinds = connections < MOST_CONNECTIONS ? KINDS : KINDS.slice(0, 2)
-  const loads = kinds.map(
-    ({ forwarding, family }) =>
-      new Load({
-        forwarding,
-        family,
-        connections,
-        clock: new ManualClock(),
-      }),
-  )
-  const requests = loads[0]!
-  const mapDirector = new MapDirector(requests.pool)
-  const toMap = (network: number, length: number): boolean => mapDirector.process(network, length)
-  requests.runWith(connections, toMap)
-  if (mapDirector.count !== connections) throw new Error(`${mapDirector.count} in the Map`)
-  const walk = new RandomWalk(footprintOf(connections))
-  const words = new Int32Array(128 * 512)
   const packets = context.quick ? PACKETS_PER_TRIAL / 16 : PACKETS_PER_TRIAL
-
-  const director = (load: Load): number =>
-    (processorTime(() => load.runDirector(packets)) - processorTime(() => load.write(packets))) /
-    packets
-  const subjects: { subject: Subject; measure: () => number }[] = [
-    ...kinds.map(({ subject }, i) => ({
-      subject: { name: subject, role: 'uvs' as const },
-      measure: () => director(loads[i]!),
-    })),
-    {
-      subject: JS_MAP,
-      measure: () => {
-        const whole = processorTime(() => requests.runWith(packets, toMap))
-        return (whole - processorTime(() => requests.write(packets))) / packets
-      },
-    },
-    { subject: TWO_LOADS, measure: () => processorTime(() => walk.walk(2 * packets)) / packets },
-    { subject: WRITTEN, measure: () => processorTime(() => requests.write(packets)) / packets },
-    { subject: COPIED, measure: () => processorTime(() => copyPackets(words, packets)) / packets },
-  ]
-  for (const { measure } of subjects) for (let i = 0; i < 3; i++) measure()
-  context.progress(`${connections.toLocaleString('en-US')} connections: packets`)
-  for (const round of context.rounds({ least: 3, most: 25, share }))
-    for (let i = 0; i < subjects.length; i++) {
-      const { subject, measure } = subjects[(i + round) % subjects.length]!
-      await context.trial(subject, parameters, round, () => [[TIME, measure()]])
-    }
+  const threads: PacketsThread[] = []
+  const started = async (task: Pick<PacketsTask, 'forwarding' | 'family' | 'measured'>) => {
+    const thread = await PacketsThread.start({ ...task, connections, packets })
+    threads.push(thread)
+    return () => thread.measure()
+  }
+  try {
+    const subjects: { subject: Subject; measure: () => number | Promise<number> }[] = []
+    for (const { subject, forwarding, family } of kinds)
+      subjects.push({
+        subject: { name: subject, role: 'uvs' },
+        measure: await started({ forwarding, family, measured: 'director' }),
+      })
+    const [{ forwarding, family }] = KINDS
+    for (const [subject, measured] of [[JS_MAP, 'map'] as const, [WRITTEN, 'writing'] as const])
+      subjects.push({ subject, measure: await started({ forwarding, family, measured }) })
+    const walk = new RandomWalk(footprintOf(connections))
+    const words = new Int32Array(128 * 512)
+    const timeOf = (body: () => void) => (): number => processorTime(body) / packets
+    subjects.push(
+      { subject: TWO_LOADS, measure: timeOf(() => walk.walk(2 * packets)) },
+      { subject: COPIED, measure: timeOf(() => copyPackets(words, packets)) },
+    )
+    for (const { measure } of subjects) for (let i = 0; i < 3; i++) await measure()
+    context.progress(`${connections.toLocaleString('en-US')} connections: packets`)
+    for (const round of context.rounds({ least: 3, most: 25, share }))
+      for (let i = 0; i < subjects.length; i++) {
+        const { subject, measure } = subjects[(i + round) % subjects.length]!
+        await context.trial(subject, parameters, round, async () => [[TIME, await measure()]])
+      }
+  } finally {
+    for (const thread of threads) await thread.end()
+  }
 }
 
 /** A director whose every packet is the SYN of a new connection, with room for so many. */
@@ -400,8 +390,8 @@ export const core: Part = {
   description:
     'A packet’s figure is Director.process as the daemon runs it: header check, lookup in a table of established TCP ' +
     'connections in random order, state, timer, counters of destination, service and total, route, and the ' +
-    'rewritten packet; masquerading is half requests, half replies. Batches of 64 are looked up ahead, as in the ' +
-    'data plane. Not in it are devices, link-layer headers, and the load, whose writing of the packet into its frame ' +
+    'rewritten packet; masquerading is half requests, half replies. Each has a thread of its own, and batches of 256 are looked up ' +
+    'ahead, as in the data plane. Not in it are devices, link-layer headers, and the load, whose writing of the packet into its frame ' +
     'is measured in the same trial, taken off, and shown by itself. Beside it: two loads at random places, the ' +
     'second of which depends on the first, in as much memory as the table takes, all of it in large pages where ' +
     'there are any; a copy of the packet; and the least of a director on a JavaScript Map. All times are of the ' +

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { ConnectionTable } from '../../src/core/connection-table.js'
-import { DataPlane } from '../../src/core/data-plane.js'
+import { createDataPlane } from '../../src/core/data-plane.js'
 import { Director } from '../../src/core/director.js'
 import { RouteTable } from '../../src/core/route-table.js'
 import { Handover } from '../../src/core/workers/handover.js'
@@ -157,7 +157,7 @@ const [clients, servers] = DIRECTOR_MACS.map(
   (mac) => new LoadPort({ pool, linkLayer, mac }, source),
 ) as [LoadPort, LoadPort]
 const handover = isCrew ? new Handover(task.rings, self, workers, pool, () => {}) : undefined
-const plane = new DataPlane({
+const plane = createDataPlane({
   pool,
   ports: [clients, servers],
   director,

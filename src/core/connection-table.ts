@@ -91,15 +91,15 @@ export interface ConnectionSnapshot {
 
 export class ConnectionTable {
   /** The line of connection c starts at words[c * LINE_WORDS], halfs[c * LINE_HALFS], bytes[c * LINE_BYTES]. */
-  declare readonly words: Int32Array
-  declare readonly halfs: Uint16Array
-  declare readonly bytes: Uint8Array
-  declare readonly maxConnections: number
+  readonly words: Int32Array
+  readonly halfs: Uint16Array
+  readonly bytes: Uint8Array
+  readonly maxConnections: number
 
   /** First word of the index. */
-  declare private readonly indexBase: number
+  private readonly indexBase: number
   /** Reserved slots - 1: where probing wraps. */
-  declare private readonly wrapMask: number
+  private readonly wrapMask: number
   /** Homes in use - 1, before the split that is under way. */
   private homeMask = FIRST_SLOTS - 1
   /** Homes below have been split; 0 when the index is not growing. */
@@ -109,7 +109,7 @@ export class ConnectionTable {
   version = 0
   /** Taken slots, and how many start the next growth. */
   private entries = 0
-  declare private growAt: number
+  private growAt: number
 
   /**
    * Head of the list of single free lines, linked through their first word, and back through their second;
@@ -125,23 +125,24 @@ export class ConnectionTable {
 
   // The hash's secret: odd multipliers and addends. `declare`d, as the fields above, they are never undefined, so that V8
   // knows that they are small integers and need not look each time.
-  declare private readonly k0: number
-  declare private readonly k1: number
-  declare private readonly k2: number
-  declare private readonly m0: number
-  declare private readonly m1: number
-  declare private readonly m2: number
-  declare private readonly m3: number
-  declare private readonly k3: number
-  declare private readonly m4: number
-  declare private readonly m5: number
-  declare private readonly m6: number
-  declare private readonly m7: number
+  private readonly k0: number
+  private readonly k1: number
+  private readonly k2: number
+  private readonly m0: number
+  private readonly m1: number
+  private readonly m2: number
+  private readonly m3: number
+  private readonly k3: number
+  private readonly m4: number
+  private readonly m5: number
+  private readonly m6: number
+  private readonly m7: number
 
   /** Bytes of the region for a table of so many connections. Reserved, not touched: they cost nothing until used. */
   static bytesFor(maxConnections: number): number {
     checkMaximum(maxConnections)
-    return ConnectionTable.indexOffset(maxConnections) + slotsFor(maxConnections) * 8
+    // The hit path looks at a slot and the one behind it: behind the last one there is one that stays empty.
+    return ConnectionTable.indexOffset(maxConnections) + (slotsFor(maxConnections) + 1) * 8
   }
 
   /** Where in the region the index begins, in bytes; before it are the lines. Both come into use from their beginnings on. */
@@ -892,7 +893,7 @@ export class ConnectionTable {
 
   /** The word of the index where probing for a hash starts. */
   placeOf(hash: number): number {
-    return this.indexBase + this.homeOf(hash) * 2
+    return (this.indexBase + (this.homeOf(hash) << 1)) | 0
   }
 
   /**
@@ -902,7 +903,7 @@ export class ConnectionTable {
    */
   candidate(hash: number, place: number): number {
     const words = this.words
-    const end = words.length
+    const end = words.length - 2
     for (let at = place; ; at = at + 2 === end ? this.indexBase : at + 2) {
       const connection = words[at + 1]!
       if (connection === 0 || words[at] === hash) return connection
@@ -912,7 +913,7 @@ export class ConnectionTable {
   /** The slot where probing for a hash starts. */
   private homeOf(hash: number): number {
     const home = hash & this.homeMask
-    return home < this.split ? hash & (this.homeMask * 2 + 1) : home
+    return home < this.split ? hash & ((this.homeMask << 1) | 1) : home
   }
 
   /** The first slot of this hash from one on, -1 when there is none. */

@@ -20,7 +20,7 @@ import type { Handover } from './workers/handover.js'
  * Frames taken from one port before the next port has its turn. As many as one can wait for at the end of a burst:
  * between batches the kernel transmits, and what the director works with has to be brought back to the cache.
  */
-export const BATCH_SIZE = 256
+export const BATCH_SIZE = MOST_AHEAD
 
 /** In place of a next hop: the kernel's stack. */
 const TO_KERNEL = -1
@@ -61,182 +61,181 @@ export interface DataPlaneOptions {
 /**
  * One thread's data plane: it owns one queue of every port and runs to completion. A round takes one
  * clock reading, lets timers expire, and carries a batch from each port through the director to the port
- * of its next hop. Nothing here allocates once the constructor has run.
+ * of its next hop. Nothing here allocates once it has been made.
  */
-export class DataPlane {
-  private readonly pool: FramePool
-  private readonly ports: readonly PacketPort[]
-  private readonly director: Director
-  private readonly neighbours: Neighbours
-  private readonly clock: Clock
-  private readonly kernelPort: number
-  private readonly received = new FrameBatch(BATCH_SIZE)
-  /** Of received frames those that are this worker's, by their IP headers. */
-  private readonly own = new FrameBatch(MOST_AHEAD)
-  private readonly outgoing: FrameBatch[]
-  private readonly fragments: FrameBatch
-  private readonly segments: FrameBatch
-  private readonly waiting: NeighbourQueue
-  private readonly reassembly: Ipv4Reassembly
-  private readonly reassemblyIpv6: Ipv6Reassembly
-  private readonly onExpired = (expired: Expired): void => this.answerTimeout(expired)
-  private readonly hasOffload: Uint8Array
-  /** Whether each port has a link layer, and its own Ethernet address as three halfs. */
-  private readonly isEthernet: Uint8Array
-  private readonly portMac: Uint16Array
-  private readonly kernelMac = new Uint16Array(3)
-  private readonly handover: Handover | undefined
-  private readonly interfacePort: Int32Array
-  private now = 0
+export interface DataPlane {
+  /** One round over all ports; returns how many packets it received. */
+  round(): number
+  /** True while frames are under way that only another round moves on. */
+  readonly busy: boolean
+  /** Packets that wait for a neighbour now. */
+  readonly waitingPackets: number
+  /** From now on the kernel's stack has this Ethernet address, 6 bytes. */
+  setKernelMac(mac: Uint8Array): void
+}
 
-  constructor(options: DataPlaneOptions) {
-    this.pool = options.pool
-    this.ports = options.ports
-    this.director = options.director
-    this.neighbours = options.neighbours
-    this.clock = options.clock
-    this.outgoing = options.ports.map(() => new FrameBatch(BATCH_SIZE))
-    this.waiting = new NeighbourQueue(options.neighbours)
-    // A packet of the shortest fragments is cut into as many again.
-    this.fragments = new FrameBatch(options.pool.frameCount)
-    this.segments = new FrameBatch(options.pool.hasOffload ? options.pool.frameCount : 0)
-    this.reassembly = new Ipv4Reassembly(options.pool, options.roomBehindFragment)
-    this.reassemblyIpv6 = new Ipv6Reassembly(options.pool)
-    this.isEthernet = Uint8Array.from(options.ports, (port) =>
-      port.linkLayer === LinkLayer.ethernet ? 1 : 0,
-    )
-    this.hasOffload = Uint8Array.from(options.ports, (port) => (port.hasOffload === true ? 1 : 0))
-    this.portMac = new Uint16Array(3 * options.ports.length)
-    options.ports.forEach((port, i) => {
-      if (port.mac) this.portMac.set(halfsOf(port.mac), 3 * i)
-    })
-    this.handover = options.handover
-    this.interfacePort = Int32Array.from(options.interfacePort ?? options.ports.map((_, i) => i))
-    this.kernelPort = options.kernelPath ? options.kernelPath.port : -1
-    if (options.kernelPath?.mac) this.setKernelMac(options.kernelPath.mac)
-  }
+export function createDataPlane(options: DataPlaneOptions): DataPlane {
+  const { pool, ports, director, neighbours, clock, handover } = options
+  const kernelPort = options.kernelPath ? options.kernelPath.port : -1
+  const received = new FrameBatch(BATCH_SIZE)
+  /** Of received frames those that are this worker's, by their IP headers. */
+  const own = new FrameBatch(BATCH_SIZE)
+  const outgoing = ports.map(() => new FrameBatch(BATCH_SIZE))
+  // A packet of the shortest fragments is cut into as many again.
+  const fragments = new FrameBatch(pool.frameCount)
+  const segments = new FrameBatch(pool.hasOffload ? pool.frameCount : 0)
+  const waiting = new NeighbourQueue(neighbours)
+  const reassembly = new Ipv4Reassembly(pool, options.roomBehindFragment)
+  const reassemblyIpv6 = new Ipv6Reassembly(pool)
+  const hasOffload = Uint8Array.from(ports, (port) => (port.hasOffload === true ? 1 : 0))
+  /** Whether each port has a link layer, and its own Ethernet address as three halfs. */
+  const isEthernet = Uint8Array.from(ports, (port) =>
+    port.linkLayer === LinkLayer.ethernet ? 1 : 0,
+  )
+  const portMac = new Uint16Array(3 * ports.length)
+  /** The latter two of these as a word. */
+  const portMacTail = new Int32Array(ports.length)
+  ports.forEach((port, i) => {
+    if (!port.mac) return
+    portMac.set(halfsOf(port.mac), 3 * i)
+    portMacTail[i] = portMac[3 * i + 1]! | (portMac[3 * i + 2]! << 16)
+  })
+  const kernelMac = new Uint16Array(3)
+  const interfacePort = Int32Array.from(options.interfacePort ?? ports.map((_, i) => i))
+  let now = 0
+  if (options.kernelPath?.mac) setKernelMac(options.kernelPath.mac)
 
   /** From now on the kernel's stack has this Ethernet address, 6 bytes. */
-  setKernelMac(mac: Uint8Array): void {
-    this.kernelMac.set(halfsOf(mac))
+  function setKernelMac(mac: Uint8Array): void {
+    kernelMac.set(halfsOf(mac))
   }
 
   /** One round over all ports; returns how many packets it received. */
-  round(): number {
-    this.now = this.clock.nowJiffies()
-    let isDone = this.director.advance(this.now)
+  function round(): number {
+    now = clock.nowJiffies()
+    let isDone = director.advance(now)
     let total = 0
-    for (let p = 0; p < this.ports.length; p++) {
-      const port = this.ports[p]!
+    for (let p = 0; p < ports.length; p++) {
+      const port = ports[p]!
       port.service()
-      const batch = this.received
+      const batch = received
       batch.count = 0
       const count = port.receive(batch)
-      const linkBytes = this.isEthernet[p] === 1 ? ethernet.HEADER_BYTES : 0
-      for (let first = 0; first < count; first += MOST_AHEAD) {
-        const end = Math.min(first + MOST_AHEAD, count)
-        if (this.handover !== undefined) {
-          this.divide(this.handover, first, end, p)
-          continue
-        }
-        this.director.lookAhead(batch.offsets, first, end, linkBytes)
-        for (let i = first; i < end; i++)
-          this.process(batch.offsets[i]!, batch.lengths[i]!, p, this.director.candidate(i - first))
+      const linkBytes = isEthernet[p] === 1 ? ethernet.HEADER_BYTES : 0
+      if (handover !== undefined) divide(handover, count, p)
+      else if (count > 0) {
+        director.lookAhead(batch.offsets, count, linkBytes)
+        carry(count, p)
       }
       total += count
       // As much is done of what is due as packets come, or connections could begin faster than they end.
-      if (!isDone && count > 0) isDone = this.director.advance(this.now)
+      if (!isDone && count > 0) isDone = director.advance(now)
     }
-    if (this.handover !== undefined) total += this.exchange(this.handover)
-    if (this.waiting.count > 0) this.retryWaiting()
-    if (this.reassembly.waiting > 0) this.reassembly.expire(this.now, this.onExpired)
-    if (this.reassemblyIpv6.waiting > 0) this.reassemblyIpv6.expire(this.now, this.onExpired)
-    if (this.reassembly.lost + this.reassemblyIpv6.lost > 0) this.countLostFragments()
-    for (let p = 0; p < this.ports.length; p++) {
-      const batch = this.outgoing[p]!
-      if (batch.count > 0) this.ports[p]!.transmit(batch)
+    if (handover !== undefined) total += exchange(handover)
+    if (waiting.count > 0) retryWaiting()
+    if (reassembly.waiting > 0) reassembly.expire(now, answerTimeout)
+    if (reassemblyIpv6.waiting > 0) reassemblyIpv6.expire(now, answerTimeout)
+    if (reassembly.lost + reassemblyIpv6.lost > 0) countLostFragments()
+    for (let p = 0; p < ports.length; p++) {
+      const batch = outgoing[p]!
+      if (batch.count > 0) ports[p]!.transmit(batch)
     }
     return total
   }
 
   /** True while frames are under way that only another round moves on. */
-  get busy(): boolean {
-    if (this.waiting.count > 0) return true
-    for (let p = 0; p < this.ports.length; p++) if (this.ports[p]!.transmitting) return true
+  function busy(): boolean {
+    if (waiting.count > 0) return true
+    for (let p = 0; p < ports.length; p++) if (ports[p]!.transmitting) return true
     return false
   }
 
-  /** Packets that wait for a neighbour now. */
-  get waitingPackets(): number {
-    return this.waiting.count
-  }
-
-  /** A received frame on its way: link layer, director, and on to where the verdict says. */
-  private process(offset: number, length: number, port: number, candidate: number): void {
-    const network = this.networkOf(offset, length, port)
-    if (network >= 0) this.processOwn(network, length - (network - offset), port, candidate)
+  /** Received frames that have been looked up, on their way: link layer, director, and on to where the verdict says. */
+  function carry(count: number, port: number): void {
+    const { offsets, lengths } = received
+    for (let i = 0; i < count; i++) {
+      const offset = offsets[i]!
+      const length = lengths[i]!
+      const network = isUsual(offset, length, port)
+        ? offset + ethernet.HEADER_BYTES
+        : networkOf(offset, length, port)
+      if (network >= 0)
+        processOwn(network, length - (network - offset), port, director.candidate(i))
+    }
   }
 
   /**
    * Received frames where there are other workers: what is theirs is handed over, the rest is looked up together and
    * goes its way.
-   *
-   * @param from,to of the received batch, MOST_AHEAD at most
    */
-  private divide(handover: Handover, from: number, to: number, port: number): void {
-    const { director, own } = this
-    const { offsets, lengths } = this.received
+  function divide(handover: Handover, count: number, port: number): void {
+    const { offsets, lengths } = received
     const version = director.ownershipVersion
     own.count = 0
-    for (let i = from; i < to; i++) {
+    for (let i = 0; i < count; i++) {
       const offset = offsets[i]!
-      const network = this.networkOf(offset, lengths[i]!, port)
+      const length = lengths[i]!
+      const network = isUsual(offset, length, port)
+        ? offset + ethernet.HEADER_BYTES
+        : networkOf(offset, length, port)
       if (network < 0) continue
-      const available = lengths[i]! - (network - offset)
+      const available = length - (network - offset)
       const owner = director.ownerOf(network, available, port)
       if (owner === handover.self) own.push(network, available)
-      else if (!handover.push(owner, network, available, this.interfacePort[port]!, version))
-        this.drop(offset, Reason['handover-full'])
+      else if (!handover.push(owner, network, available, interfacePort[port]!, version))
+        drop(offset, Reason['handover-full'])
     }
-    director.lookAhead(own.offsets, 0, own.count, 0)
+    director.lookAhead(own.offsets, own.count, 0)
     for (let i = 0; i < own.count; i++)
-      this.processOwn(own.offsets[i]!, own.lengths[i]!, port, director.candidate(i))
+      processOwn(own.offsets[i]!, own.lengths[i]!, port, director.candidate(i))
+  }
+
+  /** Whether a frame is what nearly all are, of which `networkOf` need not say more: IPv4 on Ethernet, for this port. */
+  function isUsual(offset: number, length: number, port: number): boolean {
+    // Frames on Ethernet begin 2 bytes before a word.
+    const word = (offset + 2) >>> 2
+    return (
+      isEthernet[port] === 1 &&
+      !pool.hasOffload &&
+      length > ethernet.HEADER_BYTES &&
+      pool.halfs[offset >>> 1] === portMac[3 * port] &&
+      pool.words[word] === portMacTail[port] &&
+      pool.words[word + 2]! >>> 16 === ethernet.EtherTypeBe.ipv4 &&
+      (pool.words[word + 3]! & 0xf0) === 0x40
+    )
   }
 
   /** Byte offset of a received frame's IP header; -1 when it has none that is for this machine, and has been dropped. */
-  private networkOf(offset: number, length: number, port: number): number {
+  function networkOf(offset: number, length: number, port: number): number {
     let network = offset
     let available = length
-    if (this.isEthernet[port] === 1) {
-      if (length < ethernet.HEADER_BYTES)
-        return this.dropFrame(offset, Reason['truncated-link-header'])
+    if (isEthernet[port] === 1) {
+      if (length < ethernet.HEADER_BYTES) return dropFrame(offset, Reason['truncated-link-header'])
       const half = offset >> 1
-      const halfs = this.pool.halfs
+      const halfs = pool.halfs
       const mac = 3 * port
       if (
-        halfs[half] !== this.portMac[mac] ||
-        halfs[half + 1] !== this.portMac[mac + 1] ||
-        halfs[half + 2] !== this.portMac[mac + 2]
+        halfs[half] !== portMac[mac] ||
+        halfs[half + 1] !== portMac[mac + 1] ||
+        halfs[half + 2] !== portMac[mac + 2]
       )
-        return this.dropFrame(offset, Reason['not-for-us'])
+        return dropFrame(offset, Reason['not-for-us'])
       const etherType = halfs[half + 6]
       const isIpv6 = etherType === ethernet.EtherTypeBe.ipv6
       if (!isIpv6 && etherType !== ethernet.EtherTypeBe.ipv4)
-        return this.dropFrame(offset, Reason['not-ip'])
+        return dropFrame(offset, Reason['not-ip'])
       network += ethernet.HEADER_BYTES
       available -= ethernet.HEADER_BYTES
       // A frame that says IPv4 and carries IPv6, or the other way round, carries nothing.
-      if (available > 0 && (this.pool.bytes[network]! >>> 4 === 6) !== isIpv6)
-        return this.dropFrame(offset, Reason['not-ip'])
+      if (available > 0 && (pool.bytes[network]! >>> 4 === 6) !== isIpv6)
+        return dropFrame(offset, Reason['not-ip'])
     }
-    if (this.pool.requestOf(offset) === MALFORMED)
-      return this.dropFrame(offset, Reason['bad-offload-header'])
+    if (pool.requestOf(offset) === MALFORMED) return dropFrame(offset, Reason['bad-offload-header'])
     return network
   }
 
   /** Takes what the other workers have handed over, and lets them see what is theirs. */
-  private exchange(handover: Handover): number {
-    const { director } = this
+  function exchange(handover: Handover): number {
     const { offsets, lengths, ports, versions } = handover
     handover.announce()
     let total = 0
@@ -244,13 +243,13 @@ export class DataPlane {
       if (worker === handover.self) continue
       const count = handover.receive(worker)
       if (count === 0) continue
-      director.lookAhead(offsets, 0, count, 0)
+      director.lookAhead(offsets, count, 0)
       for (let i = 0; i < count; i++)
         if (
           versions[i] === director.ownershipVersion ||
-          !this.handOn(handover, offsets[i]!, lengths[i]!, ports[i]!)
+          !handOn(handover, offsets[i]!, lengths[i]!, ports[i]!)
         )
-          this.processOwn(offsets[i]!, lengths[i]!, ports[i]!, director.candidate(i))
+          processOwn(offsets[i]!, lengths[i]!, ports[i]!, director.candidate(i))
       total += count
     }
     for (; handover.lost > 0; handover.lost--) director.countReason(Reason['no-frame'])
@@ -263,105 +262,95 @@ export class DataPlane {
    *
    * @returns false when it is this worker's
    */
-  private handOn(handover: Handover, network: number, available: number, port: number): boolean {
-    const { director } = this
+  function handOn(handover: Handover, network: number, available: number, port: number): boolean {
     const owner = director.ownerOf(network, available, port)
     if (owner === handover.self) return false
     if (!handover.push(owner, network, available, port, director.ownershipVersion))
-      this.drop(network, Reason['handover-full'])
+      drop(network, Reason['handover-full'])
     return true
   }
 
   /** An IP packet that belongs to this worker, and in which nothing of its link layer is looked at any more. */
-  private processOwn(network: number, available: number, port: number, candidate: number): void {
-    switch (this.director.process(network, available, port, candidate)) {
+  function processOwn(network: number, available: number, port: number, candidate: number): void {
+    switch (director.process(network, available, port, candidate)) {
       case Verdict.forward:
-        if (this.pool.hasOffload && this.director.outIsAnswer) this.pool.clearRequest(network)
-        return this.send(
-          this.director.outHop,
-          this.director.outOffset,
-          this.director.outLength,
-          this.director.outMtu,
-        )
+        if (pool.hasOffload && director.outIsAnswer) pool.clearRequest(network)
+        return send(director.outHop, director.outOffset, director.outLength, director.outMtu)
       case Verdict.decline:
-        return this.sendToKernel(network, available)
+        return sendToKernel(network, available)
       case Verdict.gather:
-        return this.gather(network, available, port)
+        return gather(network, available, port)
       default:
-        this.pool.give(network)
+        pool.give(network)
     }
   }
 
   /** A fragment: its packet goes on its way when the last of them has come. */
-  private gather(network: number, available: number, port: number): void {
-    const { director, reassembly, reassemblyIpv6 } = this
-    if (this.pool.bytes[network]! >>> 4 === 4) {
-      switch (reassembly.add(network, available, director.passage, this.now)) {
+  function gather(network: number, available: number, port: number): void {
+    if (pool.bytes[network]! >>> 4 === 4) {
+      switch (reassembly.add(network, available, director.passage, now)) {
         case Gathered.complete:
-          return this.processGathered(reassembly, port, reassembly.mark)
+          return processGathered(reassembly, port, reassembly.mark)
         case Gathered.unusable:
-          return this.drop(network, Reason.fragment)
+          return drop(network, Reason.fragment)
       }
       return
     }
-    switch (reassemblyIpv6.add(network, port, this.now)) {
+    switch (reassemblyIpv6.add(network, port, now)) {
       case Gathered.complete:
-        return this.processGathered(reassemblyIpv6, port, NO_MARK)
+        return processGathered(reassemblyIpv6, port, NO_MARK)
       case Gathered.waits:
         return
       case Gathered.unusable:
-        return this.drop(network, Reason.fragment)
+        return drop(network, Reason.fragment)
     }
     switch (director.processSingle(network, available, port)) {
       case Verdict.forward:
-        return this.send(director.outHop, director.outOffset, director.outLength, director.outMtu)
+        return send(director.outHop, director.outOffset, director.outLength, director.outMtu)
       case Verdict.decline:
-        return this.sendToKernel(network, available)
+        return sendToKernel(network, available)
       default:
-        this.pool.give(network)
+        pool.give(network)
     }
   }
 
-  /** A packet that has been put together lies in no frame, so it leaves in pieces, or as a copy. */
-  private processGathered(
+  /** A packet that has been put together lies in no frame, so it leaves in fragments, or as a copy. */
+  function processGathered(
     gathered: Ipv4Reassembly | Ipv6Reassembly,
     port: number,
     mark: number,
   ): void {
-    const { director, neighbours } = this
     const { network, length, largest } = gathered
-    const largestFrame = this.pool.frameSize - IP_HEADROOM
+    const largestFrame = pool.frameSize - IP_HEADROOM
     switch (director.processGathered(network, length, port, largest, mark)) {
       case Verdict.forward: {
         const { outHop: hop, outOffset, outLength, outMtu } = director
         const mtu = Math.min(outMtu !== 0 ? outMtu : neighbours.mtu[hop]!, largestFrame)
-        for (const piece of this.piecesOf(gathered, outOffset, outLength, mtu))
-          this.send(hop, piece.offset, piece.length, mtu)
+        for (const piece of piecesOf(gathered, outOffset, outLength, mtu))
+          send(hop, piece.offset, piece.length, mtu)
         return
       }
       case Verdict.decline:
-        for (const piece of this.piecesOf(gathered, network, length, largestFrame))
-          this.sendToKernel(piece.offset, piece.length)
+        for (const piece of piecesOf(gathered, network, length, largestFrame))
+          sendToKernel(piece.offset, piece.length)
     }
   }
 
   /**
-   * Frames with what a packet that was put together has become: an ICMP error whole, anything else in pieces, if
+   * Frames with what a packet that was put together has become: an ICMP error whole, anything else in fragments, if
    * possible those that it came in. Where there are too few frames none, and that is counted.
    */
-  private piecesOf(
+  function piecesOf(
     gathered: Ipv4Reassembly | Ipv6Reassembly,
     offset: number,
     length: number,
     mtu: number,
   ): { offset: number; length: number }[] {
-    const { pool, director } = this
     const { bytes } = pool
     const isIpv6 = bytes[offset]! >>> 4 === 6
     const shift = gathered.network - offset
     const geometry = pulled(gathered.geometry, director.outWritten)
-    const pieces = this.fragments
-    pieces.count = 0
+    fragments.count = 0
     // No piece gets longer than those that came, whatever is in front of them, but for what goes into another family.
     const isOfOwn = director.outIsAnswer || isIpv6 !== gathered instanceof Ipv6Reassembly
     const longest = isOfOwn ? length : gathered.largest
@@ -369,40 +358,39 @@ export class DataPlane {
       const frame = pool.take()
       if (frame >= 0) {
         bytes.copyWithin(frame + IP_HEADROOM, offset, offset + length)
-        pieces.push(frame + IP_HEADROOM, length)
+        fragments.push(frame + IP_HEADROOM, length)
       }
     } else if (isIpv6) {
       const size = Math.min(mtu, Math.max(longest, ipv6.MIN_MTU))
       const identification = director.fragmentIdentification()
-      fragmentIpv6(pool, offset, length, size, identification, pieces, geometry, shift)
+      fragmentIpv6(pool, offset, length, size, identification, fragments, geometry, shift)
     } else {
       const size = Math.min(mtu, longest)
       const hasDontFragment = gathered instanceof Ipv4Reassembly && gathered.hasDontFragment
-      fragmentIpv4(pool, offset, length, size, pieces, geometry, shift, hasDontFragment)
+      fragmentIpv4(pool, offset, length, size, fragments, geometry, shift, hasDontFragment)
     }
-    if (pieces.count === 0) director.countReason(Reason['no-frame'])
-    return Array.from({ length: pieces.count }, (_, i) => ({
-      offset: pieces.offsets[i]!,
-      length: pieces.lengths[i]!,
+    if (fragments.count === 0) director.countReason(Reason['no-frame'])
+    return Array.from({ length: fragments.count }, (_, i) => ({
+      offset: fragments.offsets[i]!,
+      length: fragments.lengths[i]!,
     }))
   }
 
   /** Where a packet has not come together, whoever has sent its first fragment is told. */
-  private answerTimeout(expired: Expired): void {
-    const { pool, director } = this
+  function answerTimeout(expired: Expired): void {
     const frame = pool.take()
     if (frame < 0) return director.countReason(Reason['no-frame'])
     const offset = frame + IP_HEADROOM
     pool.bytes.copyWithin(offset, expired.offset, expired.offset + expired.length)
     if (director.answerTimeout({ ...expired, offset }) === Verdict.forward)
-      this.send(director.outHop, director.outOffset, director.outLength, director.outMtu)
+      send(director.outHop, director.outOffset, director.outLength, director.outMtu)
     else pool.give(offset)
   }
 
   /** Fragments whose packet never came together. */
-  private countLostFragments(): void {
-    for (const each of [this.reassembly, this.reassemblyIpv6])
-      for (; each.lost > 0; each.lost--) this.director.countReason(Reason.fragment)
+  function countLostFragments(): void {
+    for (const each of [reassembly, reassemblyIpv6])
+      for (; each.lost > 0; each.lost--) director.countReason(Reason.fragment)
   }
 
   /**
@@ -410,49 +398,46 @@ export class DataPlane {
    *
    * @param pathMtu largest packet for the way, if that is less than the hop's MTU; else 0
    */
-  private send(hop: number, offset: number, length: number, pathMtu: number): void {
-    switch (this.neighbours.state[hop]) {
+  function send(hop: number, offset: number, length: number, pathMtu: number): void {
+    switch (neighbours.state[hop]) {
       case HopState.ready: {
-        const mtu = pathMtu !== 0 ? pathMtu : this.neighbours.mtu[hop]!
-        if (this.isToBeSegmented(this.neighbours.port[hop]!, offset, length, mtu))
-          return this.sendSegments(hop, offset, length, mtu)
-        if (length > mtu && this.pool.requestOf(offset) === 0)
-          return this.sendFragments(hop, offset, length, mtu)
-        return this.sendToNeighbour(hop, offset, length)
+        const mtu = pathMtu !== 0 ? pathMtu : neighbours.mtu[hop]!
+        if (isToBeSegmented(neighbours.port[hop]!, offset, length, mtu))
+          return sendSegments(hop, offset, length, mtu)
+        if (length > mtu && pool.requestOf(offset) === 0)
+          return sendFragments(hop, offset, length, mtu)
+        return sendToNeighbour(hop, offset, length)
       }
       case HopState.unresolved:
-        this.neighbours.want(hop)
-        if (
-          !this.waiting.add(offset, length, hop, pathMtu, (this.now + NEIGHBOUR_WAIT_JIFFIES) | 0)
-        )
-          this.drop(offset, Reason['neighbour-queue-full'])
+        neighbours.want(hop)
+        if (!waiting.add(offset, length, hop, pathMtu, (now + NEIGHBOUR_WAIT_JIFFIES) | 0))
+          drop(offset, Reason['neighbour-queue-full'])
         return
       case HopState.kernel:
       case HopState.local:
-        return this.sendToKernel(offset, length)
+        return sendToKernel(offset, length)
       default:
-        return this.drop(offset, Reason['no-route'])
+        return drop(offset, Reason['no-route'])
     }
   }
 
-  private sendToNeighbour(hop: number, offset: number, length: number): void {
-    const port = this.neighbours.port[hop]!
-    this.neighbours.used[hop] = 1
-    if (this.isEthernet[port] === 1)
-      this.queueEthernet(port, this.neighbours.mac, 3 * hop, offset, length)
-    else this.queue(port, offset, length)
+  function sendToNeighbour(hop: number, offset: number, length: number): void {
+    const port = neighbours.port[hop]!
+    neighbours.used[hop] = 1
+    if (isEthernet[port] === 1) queueEthernet(port, neighbours.mac, 3 * hop, offset, length)
+    else queue(port, offset, length)
   }
 
-  private sendToKernel(offset: number, length: number): void {
-    const port = this.kernelPort
+  function sendToKernel(offset: number, length: number): void {
+    const port = kernelPort
     if (port < 0) {
-      this.pool.give(offset)
-    } else if (this.isToBeSegmented(port, offset, length, LONGEST_PACKET)) {
-      this.sendSegments(TO_KERNEL, offset, length, LONGEST_PACKET)
-    } else if (this.isEthernet[port] === 1) {
-      this.queueEthernet(port, this.kernelMac, 0, offset, length)
+      pool.give(offset)
+    } else if (isToBeSegmented(port, offset, length, LONGEST_PACKET)) {
+      sendSegments(TO_KERNEL, offset, length, LONGEST_PACKET)
+    } else if (isEthernet[port] === 1) {
+      queueEthernet(port, kernelMac, 0, offset, length)
     } else {
-      this.queue(port, offset, length)
+      queue(port, offset, length)
     }
   }
 
@@ -460,46 +445,43 @@ export class DataPlane {
    * Whether what a packet asks for has to be done here: the port cannot pass it on, the packet is in a tunnel by now,
    * or too long for the way in spite of it.
    */
-  private isToBeSegmented(port: number, offset: number, length: number, mtu: number): boolean {
-    const { pool } = this
+  function isToBeSegmented(port: number, offset: number, length: number, mtu: number): boolean {
     const request = pool.requestOf(offset)
     return (
       request !== 0 &&
-      (this.hasOffload[port] === 0 || request !== offset || pool.wireBytes(offset, length) > mtu)
+      (hasOffload[port] === 0 || request !== offset || pool.wireBytes(offset, length) > mtu)
     )
   }
 
   /** @param hop TO_KERNEL for the kernel's stack */
-  private sendSegments(hop: number, offset: number, length: number, mtu: number): void {
-    const { pool, segments } = this
+  function sendSegments(hop: number, offset: number, length: number, mtu: number): void {
     segments.count = 0
-    if (!segment(pool, offset, length, segments)) return this.drop(offset, Reason['no-frame'])
+    if (!segment(pool, offset, length, segments)) return drop(offset, Reason['no-frame'])
     pool.give(offset)
     for (let i = 0; i < segments.count; i++) {
       const at = segments.offsets[i]!
       const bytes = segments.lengths[i]!
-      if (hop === TO_KERNEL) this.sendToKernel(at, bytes)
-      else if (bytes > mtu) this.sendFragments(hop, at, bytes, mtu)
-      else this.sendToNeighbour(hop, at, bytes)
+      if (hop === TO_KERNEL) sendToKernel(at, bytes)
+      else if (bytes > mtu) sendFragments(hop, at, bytes, mtu)
+      else sendToNeighbour(hop, at, bytes)
     }
   }
 
   /** A packet longer than the path takes that may be cut (the director has answered the others). */
-  private sendFragments(hop: number, offset: number, length: number, mtu: number): void {
-    const { pool, director, fragments: pieces } = this
-    pieces.count = 0
+  function sendFragments(hop: number, offset: number, length: number, mtu: number): void {
+    fragments.count = 0
     const isCut =
       pool.bytes[offset]! >>> 4 === 6
-        ? fragmentIpv6(pool, offset, length, mtu, director.fragmentIdentification(), pieces)
-        : fragmentIpv4(pool, offset, length, mtu, pieces)
-    if (!isCut) return this.drop(offset, Reason['no-frame'])
-    for (let i = 0; i < pieces.count; i++)
-      this.sendToNeighbour(hop, pieces.offsets[i]!, pieces.lengths[i]!)
+        ? fragmentIpv6(pool, offset, length, mtu, director.fragmentIdentification(), fragments)
+        : fragmentIpv4(pool, offset, length, mtu, fragments)
+    if (!isCut) return drop(offset, Reason['no-frame'])
+    for (let i = 0; i < fragments.count; i++)
+      sendToNeighbour(hop, fragments.offsets[i]!, fragments.lengths[i]!)
     pool.give(offset)
   }
 
   /** Puts a link-layer header in front; the neighbour's address is three halfs of `macs` from `index`. */
-  private queueEthernet(
+  function queueEthernet(
     port: number,
     macs: Uint16Array,
     index: number,
@@ -508,52 +490,62 @@ export class DataPlane {
   ): void {
     const start = offset - ethernet.HEADER_BYTES
     ethernet.writeHeader(
-      this.pool.words,
-      this.pool.halfs,
+      pool.words,
+      pool.halfs,
       start,
       macs,
       index,
-      this.portMac,
+      portMac,
       3 * port,
-      this.pool.bytes[offset]! >>> 4 === 6 ? ethernet.EtherTypeBe.ipv6 : ethernet.EtherTypeBe.ipv4,
+      pool.bytes[offset]! >>> 4 === 6 ? ethernet.EtherTypeBe.ipv6 : ethernet.EtherTypeBe.ipv4,
     )
-    this.queue(port, start, length + ethernet.HEADER_BYTES)
+    queue(port, start, length + ethernet.HEADER_BYTES)
   }
 
-  private queue(port: number, offset: number, length: number): void {
-    const batch = this.outgoing[port]!
+  function queue(port: number, offset: number, length: number): void {
+    const batch = outgoing[port]!
     batch.push(offset, length)
-    if (batch.isFull) this.ports[port]!.transmit(batch)
+    if (batch.isFull) ports[port]!.transmit(batch)
   }
 
   /** Sends the waiting packets whose neighbour has answered, gives those up that waited too long. */
-  private retryWaiting(): void {
-    const waiting = this.waiting
+  function retryWaiting(): void {
     let kept = 0
     const count = waiting.count
     for (let i = 0; i < count; i++) {
       const hop = waiting.hops[i]!
-      const resolved = this.neighbours.state[hop] !== HopState.unresolved
-      const tooLate = ((this.now - waiting.deadlines[i]!) | 0) >= 0
+      const resolved = neighbours.state[hop] !== HopState.unresolved
+      const tooLate = ((now - waiting.deadlines[i]!) | 0) >= 0
       if (!resolved && !tooLate) {
         waiting.keep(i, kept++)
         continue
       }
       waiting.left(i)
-      if (resolved) this.send(hop, waiting.offsets[i]!, waiting.lengths[i]!, waiting.mtus[i]!)
-      else this.drop(waiting.offsets[i]!, Reason['neighbour-unresolved'])
+      if (resolved) send(hop, waiting.offsets[i]!, waiting.lengths[i]!, waiting.mtus[i]!)
+      else drop(waiting.offsets[i]!, Reason['neighbour-unresolved'])
     }
     waiting.count = kept
   }
 
-  private drop(offset: number, reason: number): void {
-    this.director.countReason(reason)
-    this.pool.give(offset)
+  function drop(offset: number, reason: number): void {
+    director.countReason(reason)
+    pool.give(offset)
   }
 
-  private dropFrame(offset: number, reason: number): number {
-    this.drop(offset, reason)
+  function dropFrame(offset: number, reason: number): number {
+    drop(offset, reason)
     return -1
+  }
+
+  return {
+    round,
+    get busy() {
+      return busy()
+    },
+    get waitingPackets() {
+      return waiting.count
+    },
+    setKernelMac,
   }
 }
 

@@ -26,7 +26,7 @@ import { Exit } from './forwarding/exit.js'
 import { masqueradeReply, masqueradeRequest } from './forwarding/masquerade.js'
 import { passRouter, routeToClient, tooBig } from './forwarding/route.js'
 import { forwardThroughTunnel } from './forwarding/tunnel.js'
-import { HitPath, THE_LONG_WAY } from './hit-path.js'
+import { createHitPath, type HitPath, THE_LONG_WAY } from './hit-path.js'
 import { IcmpLimiter } from './icmp-limiter.js'
 import { MarkRules } from './marks.js'
 import { hasPorts, NO_MARK, Packet, PORTS_BYTES, readTransport } from './packet.js'
@@ -219,7 +219,7 @@ export class Director implements RelatedScheduler {
     this.icmp = new RelatedIcmp(this.exit, this.connections, this.realServers, this.traffic, this)
     this.quoted = new Packet(this.words)
     this.icmpv6 = new RelatedIcmpv6(this.exit, this.connections, this.traffic)
-    this.hits = new HitPath({
+    this.hits = createHitPath({
       pool,
       neighbours,
       settings: this.settings,
@@ -395,8 +395,8 @@ export class Director implements RelatedScheduler {
   }
 
   /** Looks up the connections of packets that come next, see HitPath; what it finds is `candidate(i)`. */
-  lookAhead(offsets: Int32Array, from: number, to: number, linkBytes: number): void {
-    this.hits.lookAhead(offsets, from, to, linkBytes)
+  lookAhead(offsets: Int32Array, count: number, linkBytes: number): void {
+    this.hits.lookAhead(offsets, count, linkBytes)
   }
 
   /** What the last `lookAhead` has found for its packets, the first of which is number 0: for `process`. */
@@ -414,14 +414,18 @@ export class Director implements RelatedScheduler {
    * @param candidate of `lookAhead`, 0 when it was not asked
    */
   process(network: number, available: number, inPort: number, candidate = 0): Verdict {
-    const { exit, packet } = this
     if (this.takesRequests) {
       const verdict = this.hits.process(network, available, inPort, candidate)
       if (verdict !== THE_LONG_WAY) {
-        if (exit.isAnswer) this.countAnswer()
+        if (this.exit.isAnswer) this.countAnswer()
         return verdict
       }
     }
+    return this.processAtLength(network, available, inPort)
+  }
+
+  private processAtLength(network: number, available: number, inPort: number): Verdict {
+    const { exit, packet } = this
     packet.network = network
     packet.inPort = inPort
     packet.largestFragment = 0

@@ -11,15 +11,16 @@ import { forwardThroughTunnel } from './forwarding/tunnel.js'
 import { NO_MARK, type Packet } from './packet.js'
 import type { Protocols } from './protocols/index.js'
 import { Direction } from './protocols/protocol.js'
-import type { TcpProtocol } from './protocols/tcp.js'
-import type { UdpProtocol } from './protocols/udp.js'
 import type { ServiceRegistry } from './service.js'
 import type { Settings } from './settings.js'
 import { Timer, type TimerWheel } from './timer-wheel.js'
 import { Verdict } from './verdict.js'
 
-/** Packets that are looked up together at most. */
-export const MOST_AHEAD = 64
+/**
+ * Packets that are looked up together at most: a batch. At the end of each of its steps the processor waits for the last
+ * loads, so a step is worth the more packets the better, as long as their lines stay in the first-level cache.
+ */
+export const MOST_AHEAD = 256
 
 /** What `process` says of a packet that has to go the long way. */
 export const THE_LONG_WAY = -1
@@ -103,71 +104,68 @@ export interface HitPathParts {
  * It decides nothing of its own. Whatever is not as told above is found out before anything has been changed,
  * and then the director does it all, from the start: the short way may always say no. What it does do has the
  * same result, bit by bit; test/core/hit-path.test.ts holds the two against each other.
- *
- * A packet of a large table misses the processor's caches twice: the index's slot, and the connection's line. One
- * packet after the other, each would wait for both. `lookAhead` asks for the slots of a whole batch, then
- * for their lines, and as no load depends on another's result, the processor waits for many at the same time.
  */
-export class HitPath {
-  /** Where the packets looked at start in the index, and what they were found to belong to. */
-  private readonly hashes = new Int32Array(MOST_AHEAD)
-  private readonly places = new Int32Array(MOST_AHEAD)
-  private readonly kinds = new Int32Array(MOST_AHEAD)
-  private readonly found = new Int32Array(MOST_AHEAD)
-  /** The table's version at that time. */
-  private version = -1
-  /** Holds what has been loaded for the caches' sake, so that the compiler does load it. */
-  touched = 0
-
-  // `declare`d, these fields are never undefined, not even before the constructor sets them: V8 then knows what they are
-  // and need not look each time.
-  declare private readonly words: Int32Array
-  declare private readonly lines: Int32Array
-  declare private readonly table: ConnectionTable
-  declare private readonly wheel: TimerWheel
-  declare private readonly connections: Connections
-  declare private readonly destinations: readonly (Destination | undefined)[]
-  declare private readonly services: ServiceRegistry
-  declare private readonly settings: Settings
-  declare private readonly tcp: TcpProtocol
-  declare private readonly udp: UdpProtocol
-  declare private readonly neighbours: Neighbours
-  declare private readonly exit: Exit
-  declare private readonly packet: Packet
-  declare private readonly values: Float64Array
-  declare private readonly total: number
-
-  constructor(parts: HitPathParts) {
-    this.words = parts.pool.words
-    this.lines = parts.table.words
-    this.table = parts.table
-    this.wheel = parts.wheel
-    this.connections = parts.connections
-    this.destinations = parts.slots.all
-    this.services = parts.services
-    this.settings = parts.settings
-    this.tcp = parts.protocols.tcp
-    this.udp = parts.protocols.udp
-    this.neighbours = parts.neighbours
-    this.exit = parts.exit
-    this.packet = parts.packet
-    this.values = parts.counters.values
-    this.total = parts.counters.total
-  }
-
+export interface HitPath {
   /**
    * Looks up the connections of packets that are to be processed next.
    *
+   * A packet of a large table misses the processor's caches twice: the index's slot, and the connection's line. One
+   * packet after the other, each would wait for both. This asks for the slots of a whole batch, then for their lines,
+   * and as no load depends on another's result, the processor waits for many at the same time.
+   *
    * @param offsets byte offset of each frame
-   * @param from,to of which frames: MOST_AHEAD of them at most
+   * @param count how many frames, MOST_AHEAD at most
    * @param linkBytes bytes of each frame before its IP header
    */
-  lookAhead(offsets: Int32Array, from: number, to: number, linkBytes: number): void {
-    const count = to - from
-    const { words, lines, table, hashes, places, kinds, found } = this
-    const { replies } = this.connections
+  lookAhead(offsets: Int32Array, count: number, linkBytes: number): void
+  /**
+   * What `lookAhead` has found for the packet of this number, if that is still so, for `process`: the connection that it
+   * may be a request or a reply of; 0 for none.
+   */
+  candidate(i: number): number
+  /**
+   * Processes a packet, if it can go the short way.
+   *
+   * @param candidate of `lookAhead`; 0 when it was not asked
+   * @returns the verdict, or THE_LONG_WAY; then nothing has been changed
+   */
+  process(network: number, available: number, inPort: number, candidate: number): number
+}
+
+/**
+ * Makes the short way of a director.
+ *
+ * All that it works with are constants of its functions, and not fields of an object. Of a function that there is once in a
+ * thread V8 makes code for these very constants: where the connection table begins and where it ends is part of the
+ * instructions, instead of being loaded from three objects and compared at each access. With several directors in a
+ * thread, as tests have them, it loads them after all. docs/performance.md has what that gives.
+ */
+export function createHitPath(parts: HitPathParts): HitPath {
+  // Where the packets looked at start in the index, and what they were found to belong to.
+  const hashes = new Int32Array(MOST_AHEAD)
+  const places = new Int32Array(MOST_AHEAD)
+  const found = new Int32Array(MOST_AHEAD)
+  /** The table's version at that time. */
+  let version = -1
+  /** Gets what has been loaded for the caches' sake, so that the compiler does load it. */
+  const touched = new Int32Array(1)
+
+  const { table, wheel, connections, services, settings, neighbours, exit, packet } = parts
+  const { words } = parts.pool
+  const lines = table.words
+  const destinations: readonly (Destination | undefined)[] = parts.slots.all
+  const { tcp, udp } = parts.protocols
+  const { values } = parts.counters
+  const totalAt = parts.counters.total
+  const { replies } = connections
+
+  function lookAhead(offsets: Int32Array, frames: number, linkBytes: number): void {
+    const count = frames | 0
+    const link = linkBytes | 0
+    // The first is read here, too, so that V8 looks what kind of array it is before the loop, and not in it.
+    touched[0] = offsets[0]!
     for (let i = 0; i < count; i++) {
-      const at = ((offsets[from + i]! + linkBytes) | 0) >>> 2
+      const at = ((offsets[i]! + link) | 0) >>> 2
       const protocol = (words[at + At.ttl]! >>> 8) & 0xff
       const sourceBe = words[at + At.source]!
       const ports = words[at + At.ports]!
@@ -175,7 +173,6 @@ export class HitPath {
       const salted = isReply ? protocol | REPLY_SALT : protocol
       const hash = table.hashOf(salted, sourceBe, words[at + At.destination]!, ports)
       hashes[i] = hash
-      kinds[i] = isReply ? -1 : 1
       places[i] = table.placeOf(hash)
     }
     // Loops that do nothing but load, four at a time, and wait for nothing that they load: the more loads the processor
@@ -190,39 +187,36 @@ export class HitPath {
       c = lines[places[i + 2]!]!
       d = lines[places[i + 3]!]!
     }
-    this.touched = a ^ b ^ c ^ d
-    for (let i = 0; i < count; i++) found[i] = table.candidate(hashes[i]!, places[i]!)
+    touched[0] = a ^ b ^ c ^ d
+    for (let i = 0; i < count; i++) {
+      // In the first place or in the second: without a branch, which the processor could not foresee.
+      const hash = hashes[i]!
+      const home = places[i]!
+      const difference = lines[home]! ^ hash
+      const place = (home - (((difference | -difference) >> 31) << 1)) | 0
+      const connection = lines[place + 1]!
+      found[i] =
+        connection === 0 || lines[place] === hash ? connection : table.candidate(hash, place)
+    }
     for (let i = 0; i < count; i += 4) {
       a = lines[found[i]! << Line.shift]!
       b = lines[found[i + 1]! << Line.shift]!
       c = lines[found[i + 2]! << Line.shift]!
       d = lines[found[i + 3]! << Line.shift]!
     }
-    this.touched ^= a ^ b ^ c ^ d
-    this.version = table.version
+    touched[0] = a ^ b ^ c ^ d
+    version = table.version
   }
 
-  /**
-   * What `lookAhead` has found for the packet of this number, if that is still so, for `process`: a connection, the
-   * negative of one for what may be a reply; 0 for none.
-   */
-  candidate(i: number): number {
-    return this.version === this.table.version ? Math.imul(this.found[i]!, this.kinds[i]!) : 0
+  function candidate(i: number): number {
+    return version === table.version ? found[i]! : 0
   }
 
-  /**
-   * Processes a packet, if it can go the short way.
-   *
-   * Requests are done here from the first word to the last, and replies in a function of their own, without a call
-   * that V8 would have to inline: whether it does depends on how often it has come by when it compiles, and the first
-   * packets of a director are SYNs, which go the long way. Indices are masked or shifted to what they can be, so that
-   * the compiler knows that adding to them does not overflow.
-   *
-   * @param candidate of `lookAhead`: a connection, the negative of one for what may be a reply; 0 for none
-   * @returns the verdict, or THE_LONG_WAY; then nothing has been changed
-   */
-  process(network: number, available: number, inPort: number, candidate: number): number {
-    const { words, lines } = this
+  // Requests are done here from the first word to the last, and replies in a function of their own, without a call that
+  // V8 would have to inline: whether it does depends on how often it has come by when it compiles, and the first packets
+  // of a director are SYNs, which go the long way. Indices are masked or shifted to what they can be, so that the
+  // compiler knows that adding to them does not overflow.
+  function process(network: number, available: number, inPort: number, ahead: number): number {
     const at = network >>> 2
     const first = words[at + At.first]!
     const totalBytes = ((first >>> 8) & 0xff00) | (first >>> 24)
@@ -246,43 +240,36 @@ export class HitPath {
       (fragment & Ip.fragmentMask) !== 0 ||
       (sum & 0xffff) + (sum >>> 16) !== 0xffff ||
       (ttlWord & 0xff) <= 1 ||
-      (sourceBe & 0xf0) === 0xe0 ||
-      (sourceBe & 0xff) === 0x7f ||
-      sourceBe === 0 ||
-      sourceBe === -1 ||
-      !this.services.hasIpv4
+      sourceBe === destinationBe ||
+      services.hasIpv4 !== true
     )
       return THE_LONG_WAY
     const ports = words[at + At.ports]!
-    const connection =
-      candidate !== 0 ? candidate : this.find(protocol, sourceBe, destinationBe, ports)
-    if (connection <= 0)
-      return connection === 0 ? THE_LONG_WAY : this.reply(at, totalBytes, -connection)
-
-    // A packet from a client.
+    const connection = ahead !== 0 ? ahead : find(protocol, sourceBe, destinationBe, ports)
+    if (connection === 0) return THE_LONG_WAY
     const line = (connection & Line.mask) << Line.shift
+    if (lines[line + W.clientBe] !== sourceBe) return reply(at, totalBytes, connection)
+
+    // A packet from a client. As it has a connection, its source is none of the addresses that no packet comes from.
     const flags = lines[line + W.flags]!
     const slot = lines[line + W.destination]!
     const protocolWord = lines[line + W.protocolWord]!
     if (
-      lines[line + W.clientBe] !== sourceBe ||
       lines[line + W.virtualBe] !== destinationBe ||
       lines[line + W.ports] !== ports ||
       protocolWord >>> 16 !== (protocol | Ip.family) ||
       (flags & REQUEST_FLAGS) !== ConnectionFlag.hashed ||
       (ports & 0xffff) === 0 ||
       slot < 0 ||
-      this.settings.natIcmpSend !== 0
+      settings.natIcmpSend !== 0
     )
       return THE_LONG_WAY
-    const destination = this.destinations[slot]
+    const destination = destinations[slot]
     if (destination === undefined || destination.available !== true) return THE_LONG_WAY
 
     const forwarding = flags & ConnectionFlag.forwardingMask
-    const { exit } = this
     const hop = destination.hop & HOP_MASK
     if (forwarding !== ConnectionFlag.tunnel) {
-      const { neighbours } = this
       const state = neighbours.state[hop]!
       if (
         destination.hopGeneration !== neighbours.generation ||
@@ -299,7 +286,6 @@ export class HitPath {
     const stateWord = lines[line + W.stateWord]!
     let timeout: number
     if (isTcp) {
-      const { tcp } = this
       const event = words[at + At.tcpFlags]! >>> 8
       const state = stateWord & 0xff
       const direction =
@@ -310,11 +296,11 @@ export class HitPath {
     } else {
       const hasChecksum = words[at + At.udpChecksum]! >>> 16 !== 0
       if (!hasChecksum && forwarding === ConnectionFlag.masquerade) return THE_LONG_WAY
-      timeout = this.udp.timeouts[0]!
+      timeout = udp.timeouts[0]!
     }
 
     // From here on nothing stands against it. The timer, as TimerWheel.set does it where the slot stays the same.
-    const expires = (this.connections.now + timeout) | 0
+    const expires = (connections.now + timeout) | 0
     const oldExpires = lines[line + W.expires]!
     if (oldExpires !== expires || lines[line + W.timeout] !== timeout) {
       const isSameSlot =
@@ -322,13 +308,12 @@ export class HitPath {
         lines[line + W.timeout] === timeout &&
         (oldExpires ^ expires) >> (stateWord >>> Timer.shift) === 0
       if (isSameSlot) lines[line + W.expires] = expires
-      else this.wheel.set(connection, expires, timeout)
+      else wheel.set(connection, expires, timeout)
     }
     // The counters, as Traffic has them.
-    const { values } = this
     const own = destination.counters & COUNTERS_MASK
     const service = destination.service.counters & COUNTERS_MASK
-    const total = this.total & COUNTERS_MASK
+    const total = totalAt & COUNTERS_MASK
     values[own + C.inPackets]!++
     values[own + C.inBytes]! += totalBytes
     values[service + C.inPackets]!++
@@ -341,7 +326,7 @@ export class HitPath {
     exit.written = 0
     exit.isAnswer = false
     if (forwarding === ConnectionFlag.tunnel)
-      return this.tunnel(at, totalBytes, inPort, protocol, ports, destination)
+      return tunnel(at, totalBytes, inPort, protocol, ports, destination)
     // One off the TTL, in the header's checksum, too.
     let checksum = (ttlWord >>> 16) + 1
     checksum = (checksum + (checksum >= 0xffff ? 1 : 0)) & 0xffff
@@ -376,16 +361,14 @@ export class HitPath {
     return (exit.verdict = Verdict.forward)
   }
 
-  private find(protocol: number, sourceBe: number, destinationBe: number, ports: number): number {
-    const { table } = this
-    return this.connections.replies.mayContain(protocol, sourceBe, ports & 0xffff)
-      ? -table.findReply(protocol, sourceBe, destinationBe, ports)
+  function find(protocol: number, sourceBe: number, destinationBe: number, ports: number): number {
+    return replies.mayContain(protocol, sourceBe, ports & 0xffff)
+      ? table.findReply(protocol, sourceBe, destinationBe, ports)
       : table.findRequest(protocol, sourceBe, destinationBe, ports)
   }
 
   /** A packet from a masqueraded real server; what comes before its transport header has been checked. */
-  private reply(at: number, totalBytes: number, connection: number): number {
-    const { words, lines, neighbours, exit } = this
+  function reply(at: number, totalBytes: number, connection: number): number {
     const place = at & (-1 >>> 2)
     const ttlWord = words[place + At.ttl]!
     const sourceBe = words[place + At.source]!
@@ -404,7 +387,11 @@ export class HitPath {
         ((ports & 0xffff) | ((((ttlWord >>> 8) & 0xff) | Ip.family) << 16)) ||
       (flags & REPLY_FLAGS) !== ConnectionFlag.hashed ||
       clientHop >>> 16 !== neighbours.generation ||
-      slot < 0
+      slot < 0 ||
+      (sourceBe & 0xf0) === 0xe0 ||
+      (sourceBe & 0xff) === 0x7f ||
+      sourceBe === 0 ||
+      sourceBe === -1
     )
       return THE_LONG_WAY
     const hop = clientHop & HOP_MASK
@@ -415,13 +402,12 @@ export class HitPath {
         exit.pool.wireBytes(at << 2, totalBytes) > neighbours.mtu[hop]!)
     )
       return THE_LONG_WAY
-    const destination = this.destinations[slot]
+    const destination = destinations[slot]
     if (destination === undefined || destination.available !== true) return THE_LONG_WAY
 
     const stateWord = lines[line + W.stateWord]!
     let timeout: number
     if (isTcp) {
-      const { tcp } = this
       const event = words[place + At.tcpFlags]! >>> 8
       const state = stateWord & 0xff
       const next = tcp.next[(Direction.output << 9) | ((event & 0x1f) << 4) | state]
@@ -430,11 +416,11 @@ export class HitPath {
     } else {
       const hasChecksum = words[place + At.udpChecksum]! >>> 16 !== 0
       if (!hasChecksum || lines[line + W.control] !== 0) return THE_LONG_WAY
-      timeout = this.udp.timeouts[0]!
+      timeout = udp.timeouts[0]!
     }
 
     // From here on nothing stands against it: timer, counters and checksums as in `process`.
-    const expires = (this.connections.now + timeout) | 0
+    const expires = (connections.now + timeout) | 0
     const oldExpires = lines[line + W.expires]!
     if (oldExpires !== expires || lines[line + W.timeout] !== timeout) {
       const isSameSlot =
@@ -442,12 +428,11 @@ export class HitPath {
         lines[line + W.timeout] === timeout &&
         (oldExpires ^ expires) >> (stateWord >>> Timer.shift) === 0
       if (isSameSlot) lines[line + W.expires] = expires
-      else this.wheel.set(connection, expires, timeout)
+      else wheel.set(connection, expires, timeout)
     }
-    const { values } = this
     const own = destination.counters & COUNTERS_MASK
     const service = destination.service.counters & COUNTERS_MASK
-    const total = this.total & COUNTERS_MASK
+    const total = totalAt & COUNTERS_MASK
     values[own + C.outPackets]!++
     values[own + C.outBytes]! += totalBytes
     values[service + C.outPackets]!++
@@ -485,7 +470,7 @@ export class HitPath {
   }
 
   /** The last of the way through a tunnel is the director's own. */
-  private tunnel(
+  function tunnel(
     at: number,
     totalBytes: number,
     inPort: number,
@@ -493,7 +478,6 @@ export class HitPath {
     ports: number,
     destination: Destination,
   ): Verdict {
-    const { packet, words } = this
     packet.family = 4
     packet.network = at << 2
     packet.headerBytes = Ip.headerBytes
@@ -512,6 +496,8 @@ export class HitPath {
     packet.hasOptions = false
     packet.hasHeader = packet.mayBegin = true
     packet.isOpening = packet.isReset = false
-    return forwardThroughTunnel(this.exit, packet, destination)
+    return forwardThroughTunnel(exit, packet, destination)
   }
+
+  return { lookAhead, candidate, process }
 }

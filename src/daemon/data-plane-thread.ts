@@ -4,7 +4,7 @@
  */
 import { receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { IpvsError, type Command, type Reply } from '../core/commands.js'
-import { DataPlane } from '../core/data-plane.js'
+import { createDataPlane } from '../core/data-plane.js'
 import { Director } from '../core/director.js'
 import { RouteTable } from '../core/route-table.js'
 import { Handover } from '../core/workers/handover.js'
@@ -77,7 +77,7 @@ const director = new Director({
 const handover =
   crew &&
   new Handover(crew.rings, crew.self, crew.workers, pool, (one) => signal(crew.wakeUps[one]!))
-const dataPlane = new DataPlane({
+const dataPlane = createDataPlane({
   pool,
   ports,
   director,

@@ -4,7 +4,7 @@ import { executeEach } from '../control/api.js'
 import { runIpvsadm, type Backend } from '../control/ipvsadm/run.js'
 import { parseSetting } from '../control/sysctl.js'
 import { IpvsError } from '../core/commands.js'
-import { DataPlane } from '../core/data-plane.js'
+import { createDataPlane, type DataPlane } from '../core/data-plane.js'
 import { describeConnections } from '../core/describe.js'
 import { Director } from '../core/director.js'
 import { RouteTable, type RouteUpdate } from '../core/route-table.js'
@@ -146,7 +146,7 @@ class World {
       },
     })
     this.expire()
-    this.dataPlane = new DataPlane({
+    this.dataPlane = createDataPlane({
       pool,
       ports,
       director: this.director,

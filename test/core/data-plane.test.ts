@@ -4,7 +4,12 @@
 //                                            └────── port 2: the kernel's stack
 import fc from '../support/properties.js'
 import t from 'tap'
-import { BATCH_SIZE, DataPlane, type KernelPath } from '../../src/core/data-plane.js'
+import {
+  BATCH_SIZE,
+  createDataPlane,
+  type DataPlane,
+  type KernelPath,
+} from '../../src/core/data-plane.js'
 import { Director } from '../../src/core/director.js'
 import { RouteTable, type RouteNeighbour } from '../../src/core/route-table.js'
 import type { Reason } from '../../src/core/verdict.js'
@@ -126,7 +131,7 @@ class World {
       port: 2,
       ...(kernel === 'ethernet' ? { mac: mac('02:00:00:00:03:02') } : {}),
     }
-    this.plane = new DataPlane({
+    this.plane = createDataPlane({
       pool,
       ports,
       director: this.director,

@@ -3,7 +3,7 @@
  * to the pool, and what is sent has lengths that are right.
  */
 import t from 'tap'
-import { DataPlane } from '../../src/core/data-plane.js'
+import { createDataPlane } from '../../src/core/data-plane.js'
 import type { Command, DestinationOptions, ServiceKey } from '../../src/core/commands.js'
 import { Director } from '../../src/core/director.js'
 import { RouteTable, type RouteUpdate } from '../../src/core/route-table.js'
@@ -131,7 +131,14 @@ t.test('IPv6 packets of all kinds, sound and spoilt', async (t) => {
     ports: ports.map(({ name }) => ({ name, interface: name })),
   })
   for (const command of commands()) director.execute(command)
-  const plane = new DataPlane({ pool, ports, director, neighbours, clock, kernelPath: { port: 2 } })
+  const plane = createDataPlane({
+    pool,
+    ports,
+    director,
+    neighbours,
+    clock,
+    kernelPath: { port: 2 },
+  })
 
   const below = (n: number): number => (random.next() >>> 0) % n
   const pick = <T>(list: readonly T[]): T => list[below(list.length)]!

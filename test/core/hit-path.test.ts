@@ -154,7 +154,7 @@ t.test('what lookAhead has found is void when a connection begins meanwhile', as
   for (const flags of ['S', 'A']) harness.send(packet(1000, flags))
   const offset = 256
   pool.bytes.set(packet(1000, 'A'), offset)
-  director.lookAhead(Int32Array.of(offset), 0, 1, 0)
+  director.lookAhead(Int32Array.of(offset), 1, 0)
   t.equal(director.candidate(0), director.table.first())
   harness.send(packet(1001, 'S'))
   t.equal(director.candidate(0), 0)

@@ -1,5 +1,5 @@
 /** A director with a bit of everything, and frames of every kind of badness to throw at it. */
-import { DataPlane } from '../../src/core/data-plane.js'
+import { createDataPlane, type DataPlane } from '../../src/core/data-plane.js'
 import type { Command, DestinationOptions, ServiceOptions } from '../../src/core/commands.js'
 import { RouteTable, type RouteUpdate } from '../../src/core/route-table.js'
 import { MemoryPort } from '../../src/drivers/memory.js'
@@ -141,7 +141,7 @@ export class FuzzWorld {
     })
     const { director } = this
     for (const command of configuration()) director.execute(command)
-    this.plane = new DataPlane({
+    this.plane = createDataPlane({
       pool,
       ports,
       director,

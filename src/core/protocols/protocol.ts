@@ -44,8 +44,11 @@ export interface ProtocolStates {
   stateName(state: number): string
 }
 
+/** Timeouts in jiffies. In memory of its own: V8 moves what is in its heap, so it cannot build the address into code. */
 export function seconds(...values: number[]): Int32Array {
-  return Int32Array.from(values, (value) => value * JIFFIES_PER_SECOND)
+  const timeouts = new Int32Array(new ArrayBuffer(4 * values.length))
+  timeouts.set(values.map((value) => value * JIFFIES_PER_SECOND))
+  return timeouts
 }
 
 /**

@@ -134,12 +134,12 @@ active[TcpState.synAck] = 1
 export class TcpProtocol implements ProtocolStates {
   readonly name = 'TCP'
   readonly timeouts = seconds(2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120)
-  /** The table in use, see `transition`. */
-  next: Uint8Array = ordinaryByFlags
+  /** The table in use, see `transition`; always the same array, for the hit path's sake. */
+  readonly next = Uint8Array.from(ordinaryByFlags)
 
   /** Selects the table of the secure_tcp defence. */
   setSecure(on: boolean): void {
-    this.next = on ? securedByFlags : ordinaryByFlags
+    this.next.set(on ? securedByFlags : ordinaryByFlags)
   }
 
   /** @param flags the header's flags byte */

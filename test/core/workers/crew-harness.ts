@@ -1,6 +1,6 @@
 /** A crew of directors with their data planes on memory ports, all in one thread: packets in by any, time by hand. */
 import type { Command, ConnectionStatus, Reply } from '../../../src/core/commands.js'
-import { DataPlane } from '../../../src/core/data-plane.js'
+import { createDataPlane, type DataPlane } from '../../../src/core/data-plane.js'
 import { describeConnections } from '../../../src/core/describe.js'
 import { Director } from '../../../src/core/director.js'
 import { CommonState } from '../../../src/core/workers/common-state.js'
@@ -55,7 +55,7 @@ export class CrewHarness {
         ...(workers > 1 && { crew: { self, workers, clientPrefixLength, common } }),
       })
       this.planes.push(
-        new DataPlane({
+        createDataPlane({
           pool,
           ports: [port],
           director,
