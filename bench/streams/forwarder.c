@@ -1,6 +1,6 @@
 // The least that a userspace program can do with a TUN device: reads packets and writes them back as they are, for the
 // kernel to route on. What uvs costs beyond this is what uvs does. It uses the device as uvs does: with offload, so
-// that whole packets pass, in batches of 16, what is written received by NAPI, poll when idle.
+// that whole packets pass, in batches of 8, what is written received by NAPI, poll when idle.
 //
 //   forwarder DEVICE    says "ready" and runs until it is killed
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { FRAME_SIZE = 128 << 10, BATCH = 16, HEADER_SIZE = 12, BACKLOG_SIZE = 16 << 20, HUGE_PAGE = 2 << 20 };
+enum { FRAME_SIZE = 128 << 10, BATCH = 8, HEADER_SIZE = 12, BACKLOG_SIZE = 16 << 20, HUGE_PAGE = 2 << 20 };
 
 static void fail(const char *what) {
   fprintf(stderr, "forwarder: %s: %s\n", what, strerror(errno));
