@@ -50,14 +50,20 @@ function evidence(judgement: Judgement, unit: string): string {
   )
 }
 
+/** As 'ratio 1.81, wanted ≤ 1: 72.4 ns against 40.0 ns'. */
+function shortEvidence({ claim, ratio, values, reason }: Judgement, unit: string): string {
+  if (ratio === undefined || values === undefined) return reason ?? ''
+  const against = typeof values.against === 'number' ? values.against : values.against.median
+  return (
+    `ratio ${threeDigits(ratio.median)}, wanted ${boundOf(claim)}: ` +
+    `${withUnit(values.subject.median, unit)} against ${withUnit(against, unit)}`
+  )
+}
+
 /** @param isShort at the head of the page, where the part that has the evidence is a click away */
 function claimItem(judgement: Judgement, unit: string, isShort: boolean): string {
   const [className, words] = VERDICTS[judgement.verdict]
   const { ratio, claim } = judgement
-  const short =
-    ratio === undefined
-      ? escapeText(judgement.reason ?? '')
-      : escapeText(`ratio ${threeDigits(ratio.median)}, wanted ${boundOf(claim)}`)
   return html(
     'li',
     {},
@@ -70,7 +76,7 @@ function claimItem(judgement: Judgement, unit: string, isShort: boolean): string
         'p',
         { class: 'evidence' },
         ...(isShort
-          ? [short]
+          ? [escapeText(shortEvidence(judgement, unit))]
           : [
               evidence(judgement, unit),
               html('code', { class: 'command' }, escapeText(judgement.command)),
@@ -306,6 +312,30 @@ function score(judgements: readonly Judgement[], result: RunResult): string {
   )
 }
 
+/** What a reader has to know before any figure. */
+function warnings({ quick, parts, disturbedBound }: RunResult): string[] {
+  const failed = parts.filter(({ failure }) => failure !== undefined)
+  const samples = parts.flatMap((part) => part.samples)
+  const disturbed = samples.filter((sample) => isDisturbed(sample, disturbedBound)).length
+  return [
+    ...(quick
+      ? [
+          'A quick run: it shows that everything works. Its figures are of a few trials and mean little.',
+        ]
+      : []),
+    ...(failed.length > 0
+      ? [`Not complete: ${failed.map(({ name, failure }) => `${name} (${failure})`).join('; ')}.`]
+      : []),
+    ...(disturbed > samples.length / 2
+      ? [
+          `A busy machine: ${disturbed.toLocaleString('en-US')} of ${samples.length.toLocaleString('en-US')} samples ` +
+            'are from trials that the hypervisor or other programs disturbed. Ratios of the same rounds say more ' +
+            'than single figures; a quieter machine says most.',
+        ]
+      : []),
+  ]
+}
+
 /** The whole page. */
 export function renderReport(result: RunResult): string {
   const judgements = judgeAll(result)
@@ -326,13 +356,7 @@ export function renderReport(result: RunResult): string {
             `Linux ${machine.kernel.split(' ')[0]!}, node ${machine.node}.`,
         ),
       ),
-      result.quick
-        ? html(
-            'p',
-            { class: 'warning' },
-            'A quick run: it shows that everything works. Its figures are of a few trials and mean little.',
-          )
-        : '',
+      ...warnings(result).map((text) => html('p', { class: 'warning' }, escapeText(text))),
       score(judgements, result),
       html(
         'nav',
@@ -368,7 +392,9 @@ export function renderReport(result: RunResult): string {
           {},
           'In each round every subject has a trial, one right after another, in an order that changes from round ' +
             'to round: what disturbs the machine for longer than a trial hits all of them. A claim is the median of ' +
-            'the ratios of the same rounds; with it stand the lowest and the highest. Plots show medians, a band ' +
+            'the ratios of the same rounds; with it stand the lowest and the highest. A trial from which the hypervisor ' +
+            `or other programs took more than ${result.disturbedBound * 100} % of the processors’ time is disturbed: ` +
+            'it does not count, unless too few others remain. Plots show medians, a band ' +
             'from the lowest to the highest trial, a darker one between the quartiles, and the trials themselves.',
         ),
         html(

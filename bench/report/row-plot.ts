@@ -90,6 +90,12 @@ function drawRow(row: Row, style: LineStyle, x: Scale, y: number, isLog: boolean
   )
 }
 
+/** The most that labels may have of a plot's width. */
+const MOST_LEFT = 420
+
+/** With room for a typeface that runs wide: a label that is longer than it was thought is cut off at the plot's edge. */
+const labelWidth = (label: string): number => 1.12 * textWidth(label, FONT)
+
 function rowPanel(panel: Panel, data: PlotData, styles: Styles): Drawing {
   const { plot, metric, panels } = data
   const categories = rowsByCategory(panel, plot.x)
@@ -97,7 +103,7 @@ function rowPanel(panel: Panel, data: PlotData, styles: Styles): Drawing {
   const labels = [...categories].flatMap(([category, rows]) =>
     rows.map(({ line }) => (isSingle ? category : line.label)),
   )
-  const left = Math.min(320, Math.max(...labels.map((label) => textWidth(label, FONT))) + 24)
+  const left = Math.min(MOST_LEFT, Math.max(...labels.map(labelWidth)) + 24)
   const right = WIDTH - 96
   const values = spreadValues(panels.flatMap(({ lines }) => lines.flatMap(({ points }) => points)))
   const isLog = plot.yScale === 'log'
@@ -130,6 +136,11 @@ function rowPanel(panel: Panel, data: PlotData, styles: Styles): Drawing {
       rowParts.push(
         text(label, {
           class: row.line.isEmphasised ? 'end strong' : 'end',
+          // What is too long is squeezed rather than cut off.
+          ...(labelWidth(label) > left - 24 && {
+            textLength: left - 24,
+            lengthAdjust: 'spacingAndGlyphs',
+          }),
           x: left - 12,
           y: middle + 4,
         }),

@@ -10,8 +10,10 @@ import {
   niceBelow,
   spreadLabels,
 } from '../../bench/report/scale.js'
+import type { Plot } from '../../bench/suite/measurement.js'
+import type { RunResult } from '../../bench/suite/result.js'
 import { summarise } from '../../bench/suite/summary.js'
-import { exampleRun, partOf, runOf } from './example.js'
+import { exampleRun, LATENCY, partOf, runOf, UVS } from './example.js'
 
 const run = exampleRun()
 const page = renderReport(run)
@@ -53,6 +55,9 @@ t.test('the page has every claim with its verdict and command, and every part', 
   t.match(page, '– not measured')
   t.match(page, 'this run has no packets per second of HAProxy')
   t.match(page, 'Not complete: needs root.')
+  t.match(page, /class="warning">Not complete: \w+ \(needs root\)\.</)
+  t.match(page, /ratio [\d.]+, wanted ≤ [\d.]+: [\d.]+ ns against [\d.]+ ns</)
+  t.notMatch(page, 'A busy machine', 'a few disturbed trials are none')
   t.match(page, 'HAProxy is not installed')
   t.match(page, /3 of 140 samples are from disturbed trials, .* \(at most 20 % and 0 %\)/)
 })
@@ -165,4 +170,36 @@ t.test('figures are put between the marks of a page, and nothing else changes', 
   t.equal(once, 'before\n<!-- figures -->\n\nnew\n\n<!-- /figures -->\nafter\n')
   t.equal(insertFigures(once, 'new\n'), once)
   t.throws(() => insertFigures('nothing', 'new'), /<!-- figures -->/)
+})
+
+t.test('a run of which most was disturbed begins with that', async (t) => {
+  const busy: RunResult = {
+    ...run,
+    parts: run.parts.map((part) => ({
+      ...part,
+      samples: part.samples.map((sample) => ({ ...sample, waitedShare: 0.5 })),
+    })),
+  }
+  t.match(renderReport(busy), /class="warning">A busy machine: (\d+) of \1 samples/)
+})
+
+t.test('a long label has room, and what has none is squeezed', async (t) => {
+  for (const [length, squeezed] of [
+    [48, false],
+    [90, true],
+  ] as const) {
+    const part = partOf('long', [
+      { metric: LATENCY, subject: UVS, parameters: { what: 'n'.repeat(length) }, values: [1, 2] },
+    ])
+    const plot: Plot = {
+      title: 'Long',
+      metric: LATENCY.name,
+      x: 'what',
+      xScale: 'category',
+      yScale: 'linear',
+      caption: 'Rows.',
+    }
+    const [drawn] = renderPlots(runOf({ ...part, plots: [plot] }))
+    t.equal(drawn!.svg.includes('textLength="396"'), squeezed)
+  }
 })
