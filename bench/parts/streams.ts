@@ -108,6 +108,7 @@ const claims: readonly Claim[] = bulk.flatMap(({ name, rate }) => [
   ...(
     [
       [peers.nftables, 0.8, 'at least 0.8 of'],
+      [peers.forwarder, 0.9, 'at least 0.9 of'],
       [peers.haproxy, 1, 'more than'],
       [peers.nginx, 1, 'more than'],
     ] as const
