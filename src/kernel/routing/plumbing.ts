@@ -610,9 +610,10 @@ function setThreadedReceive(device: string, text: string): void {
   try {
     writeFileSync(threadedFile(device), '1', { flag: 'r+' })
   } catch (error) {
-    // A /sys of another namespace does not have it: then the writer receives, which only is slower.
+    // A /sys of another namespace has no such device, or one without NAPI: then the writer receives, which only is slower.
     const { code, message } = error as NodeJS.ErrnoException
-    if (code !== 'ENOENT') throw new Error(`${text}: ${message}`, { cause: error })
+    if (code !== 'ENOENT' && code !== 'ENOTSUP')
+      throw new Error(`${text}: ${message}`, { cause: error })
   }
 }
 
