@@ -69,28 +69,37 @@ t.test('a quick run of a cheap part leaves data, report and plots', async (t) =>
   t.ok(existsSync(join(out, 'report.html')))
 })
 
-t.test('Ctrl-C ends the part, keeps what was measured, and leaves no process', async (t) => {
-  const out = folderFor(t)
-  const child = spawn(process.execPath, [uvs, 'bench', 'micro', '--json', '--out', out], {
-    stdio: ['ignore', 'pipe', 'pipe'],
+for (const [name, signal, status] of [
+  ['micro', 'SIGINT', 130],
+  ['core', 'SIGTERM', 143],
+  ['schedulers', 'SIGINT', 130],
+  ['workers', 'SIGHUP', null],
+] as const)
+  t.test(`${signal} ends ${name}, keeps what was measured, and leaves no process`, async (t) => {
+    const out = folderFor(t)
+    const child = spawn(process.execPath, [uvs, 'bench', name, '--json', '--out', out], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let stdout = ''
+    child.stdout.on('data', (data) => (stdout += String(data)))
+    await new Promise((resolve) =>
+      child.stderr.on('data', (data) => {
+        if (String(data).includes(`[1/1] ${name} 0:`)) resolve(undefined)
+      }),
+    )
+    const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8')
+    const [partProcess] = children.split(' ')
+    t.ok(existsSync(`/proc/${partProcess}`))
+    child.kill(signal)
+    const ending = await new Promise((resolve) =>
+      child.on('close', (code, killedBy) => resolve([code, killedBy])),
+    )
+    t.same(ending, [status, status === null ? signal : null])
+    t.equal(parseResult(stdout).parts[0]!.failure, 'interrupted')
+    t.equal(readFileSync(join(out, 'result.json'), 'utf8'), stdout.trim())
+    t.ok(existsSync(join(out, 'report.html')))
+    t.notOk(existsSync(`/proc/${partProcess}`))
   })
-  let stdout = ''
-  child.stdout.on('data', (data) => (stdout += String(data)))
-  await new Promise((resolve) =>
-    child.stderr.on('data', (data) => {
-      if (String(data).includes('round 1')) resolve(undefined)
-    }),
-  )
-  const [partProcess] = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').split(
-    ' ',
-  )
-  t.ok(existsSync(`/proc/${partProcess}`))
-  child.kill('SIGINT')
-  const status = await new Promise((resolve) => child.on('close', resolve))
-  t.equal(status, 130)
-  t.equal(parseResult(stdout).parts[0]!.failure, 'interrupted')
-  t.notOk(existsSync(`/proc/${partProcess}`))
-})
 
 t.test('a command line that makes no sense is told', async (t) => {
   t.match(await bench('mirco'), { status: 2, stderr: "there is no part 'mirco'" })
