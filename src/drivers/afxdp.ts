@@ -216,15 +216,20 @@ export class AfxdpPort implements PacketPort {
     if (count > room) count = room
     if (count === 0) return 0
     const { words } = this.pool
+    const { offsets, lengths } = batch
     let touched = 0
     let bytes = 0
     let at = this.received
+    let end = batch.count
+    batch.count = end + count
     for (let i = 0; i < count; i++) {
-      const descriptor = rxDescriptors + ((at & ringMask) << 2)
+      const descriptor = (rxDescriptors + ((at & ringMask) << 2)) | 0
       const offset = cells[descriptor]!
       const length = cells[descriptor + 2]!
       held[offset >>> frameShift] = 0
-      batch.push(offset, length)
+      offsets[end] = offset
+      lengths[end] = length
+      end = (end + 1) | 0
       touched ^= words[offset >> 2]!
       bytes += length
       at = (at + 1) | 0
@@ -253,7 +258,7 @@ export class AfxdpPort implements PacketPort {
         pool.give(offset)
         continue
       }
-      const descriptor = txDescriptors + ((at & ringMask) << 2)
+      const descriptor = (txDescriptors + ((at & ringMask) << 2)) | 0
       cells[descriptor] = offset
       cells[descriptor + 2] = length
       held[offset >>> frameShift] = 1
@@ -340,7 +345,7 @@ export class AfxdpPort implements PacketPort {
     if (count === 0) return
     let at = this.completed
     for (let i = 0; i < count; i++) {
-      const offset = cells[completionDescriptors + ((at & ringMask) << 1)]!
+      const offset = cells[(completionDescriptors + ((at & ringMask) << 1)) | 0]!
       held[offset >>> frameShift] = 0
       pool.give(offset)
       at = (at + 1) | 0
@@ -357,7 +362,7 @@ export class AfxdpPort implements PacketPort {
     while (this.receiving < this.fillFrames) {
       const frame = pool.take()
       if (frame < 0) break
-      const descriptor = fillDescriptors + ((at & ringMask) << 1)
+      const descriptor = (fillDescriptors + ((at & ringMask) << 1)) | 0
       cells[descriptor] = frame
       held[frame >>> frameShift] = 1
       this.receiving++
