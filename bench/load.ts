@@ -277,21 +277,28 @@ export class Load {
    * @throws Error when one is not forwarded
    */
   runDirector(count: number): void {
-    const { director, clock, offsets } = this
+    const { director, clock } = this
     let forwarded = 0
     for (let left = count; left > 0; left -= BATCH) {
       director.advance(clock.nowJiffies())
-      const packets = this.writeBatch(left)
-      director.lookAhead(offsets, packets, ETHERNET_BYTES)
-      const port = this.writesReplies ? 1 : 0
-      for (let i = 0; i < packets; i++) {
-        const network = offsets[i]! + ETHERNET_BYTES
-        const length = this.lengths[i]! - ETHERNET_BYTES
-        const verdict = director.process(network, length, port, director.candidate(i))
-        if (verdict === Verdict.forward) forwarded++
-      }
+      forwarded += this.directBatch(this.writeBatch(left))
     }
     if (forwarded !== count) throw new Error(`${forwarded} of ${count} packets were forwarded`)
+  }
+
+  /** A function of its own, since V8 gives up the code of one that has come to its end for the first time. */
+  private directBatch(packets: number): number {
+    const { director, offsets, lengths } = this
+    const port = this.writesReplies ? 1 : 0
+    let forwarded = 0
+    director.lookAhead(offsets, packets, ETHERNET_BYTES)
+    for (let i = 0; i < packets; i++) {
+      const network = offsets[i]! + ETHERNET_BYTES
+      const length = lengths[i]! - ETHERNET_BYTES
+      if (director.process(network, length, port, director.candidate(i)) === Verdict.forward)
+        forwarded++
+    }
+    return forwarded
   }
 
   /** Writes `count` packets and gives each to a function, with the offset and length of its IP packet. */

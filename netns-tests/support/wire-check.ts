@@ -31,7 +31,14 @@ export async function checkWire(t: Test, topology: Topology, clientAddress: stri
   const clientCapture = await Capture.start(client, 'eth0', 'tcp')
   await whoAnswers(client, virtualAddress, servers.length)
   const clientMac = await client.mac('eth0')
-  const atClient = tcpOf(await clientCapture.stop(hasEndsOf(clientMac)))
+  // Connections of an earlier client may end late.
+  const ofClient = (frames: readonly CapturedFrame[]): CapturedFrame[] =>
+    frames.filter(({ ip }) => isOf(ip?.inner ?? ip, clientAddress))
+  const ends =
+    (mac: string) =>
+    (frames: readonly CapturedFrame[]): boolean =>
+      hasEndsOf(mac)(ofClient(frames))
+  const atClient = tcpOf(ofClient(await clientCapture.stop(ends(clientMac))))
   const hops = hopsOfDirector(topology)
 
   // -- at the client
@@ -55,7 +62,7 @@ export async function checkWire(t: Test, topology: Topology, clientAddress: stri
   // -- at the servers
   for (const [i, { name, namespace, address }] of servers.entries()) {
     const serverMac = await namespace.mac('eth0')
-    const frames = await serverCaptures[i]!.stop(hasEndsOf(serverMac))
+    const frames = ofClient(await serverCaptures[i]!.stop(ends(serverMac)))
     const incoming = arriving(frames, serverMac)
     const outgoing = leaving(tcpOf(frames), serverMac)
     if (method === 'nat') {
@@ -191,6 +198,8 @@ const hasEndsOf =
     [arriving(frames, mac), leaving(frames, mac)].every((some) =>
       some.some(({ ip }) => ((ip?.inner ?? ip)?.tcpFlags ?? 0) & TcpFlag.fin),
     )
+const isOf = (ip: CapturedIp | undefined, address: string): boolean =>
+  ip?.source === address || ip?.destination === address
 const tcpOf = (frames: readonly CapturedFrame[]): CapturedFrame[] =>
   frames.filter(({ ip }) => ip?.protocol === TCP)
 const arriving = (frames: readonly CapturedFrame[], mac: string): CapturedFrame[] =>
