@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import type { ForwardingMethod } from '../../src/core/commands.js'
 
-/** What a thread measures: a director, the packets' writing by the load, or a director on a JavaScript Map. */
+/** What of a load's packets is measured: a director, their writing by the load, or a director on a JavaScript Map. */
 export type Measured = 'director' | 'writing' | 'map'
 
 /** A thread's task. */
@@ -11,7 +11,6 @@ export interface PacketsTask {
   forwarding: ForwardingMethod
   family: 4 | 6
   connections: number
-  measured: Measured
   /** Of a trial. */
   packets: number
 }
@@ -23,7 +22,7 @@ export interface PacketsTask {
 export class PacketsThread {
   private constructor(private readonly worker: Worker) {}
 
-  /** Resolves when all connections are there and the code is compiled. */
+  /** Resolves when all connections are there. */
   static async start(task: PacketsTask): Promise<PacketsThread> {
     const worker = new Worker(new URL('packets-thread.js', import.meta.url), { workerData: task })
     await once(worker, 'message')
@@ -31,8 +30,8 @@ export class PacketsThread {
   }
 
   /** One trial: nanoseconds of the thread's processor time for a packet, without the writing unless it is what is measured. */
-  async measure(): Promise<number> {
-    this.worker.postMessage('measure')
+  async measure(measured: Measured): Promise<number> {
+    this.worker.postMessage(measured)
     const [nanoseconds] = (await once(this.worker, 'message')) as [number]
     return nanoseconds
   }
