@@ -104,4 +104,9 @@ export const enum ConnectionFlag {
   engineTemplate = 0x1000000,
   /** Not the kernel's: it was found by a firewall mark, so its packets are the director's only if they are marked. */
   byMark = 0x2000000,
+  /**
+   * Not the kernel's: its client is an address that no packet is taken from. Only an ICMP error can have made it, of the
+   * packet that it quotes.
+   */
+  martian = 0x4000000,
 }

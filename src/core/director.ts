@@ -1122,7 +1122,9 @@ export class Director implements RelatedScheduler {
     if (this.settings.cacheBypass !== 0 && service.mark !== 0 && !packet.isInverse)
       if (this.isForOthers()) return this.bypass(service)
     if (isFtp(service) && packet.destinationPortBe !== service.portBe) {
-      exit.decline(Reason['no-destination'])
+      // Why an ICMP error is declined is counted when all has been tried.
+      if (packet.isInverse) exit.verdict = Verdict.decline
+      else exit.decline(Reason['no-destination'])
       return NONE
     }
     const isOverloaded = service.destinations.some(
@@ -1203,6 +1205,7 @@ const FIRST_TIMEOUT_JIFFIES = 3 * JIFFIES_PER_SECOND
 function flagsOf(service: Service, packet: Packet): number {
   return (
     (isOnePacket(service, packet) ? ConnectionFlag.onePacket : 0) |
-    (service.mark !== 0 ? ConnectionFlag.byMark : 0)
+    (service.mark !== 0 ? ConnectionFlag.byMark : 0) |
+    (packet.isInverse && ipv4.isMartianSource(packet.sourceBe) ? ConnectionFlag.martian : 0)
   )
 }

@@ -71,12 +71,16 @@ const COUNTERS_MASK = 0x3ffffff
 
 const SYN = 0x02
 
-/** Of a connection whose requests go the short way: it is in the index under its whole key, and no template. */
+/**
+ * Of a connection whose requests go the short way: it is in the index under its whole key, no template, and its client is
+ * an address that packets are taken from.
+ */
 const REQUEST_FLAGS =
   ConnectionFlag.hashed |
   ConnectionFlag.noClientPort |
   ConnectionFlag.template |
-  ConnectionFlag.byMark
+  ConnectionFlag.byMark |
+  ConnectionFlag.martian
 /** The same of replies: it is masqueraded besides, and its replies have been seen or are expected. */
 const REPLY_FLAGS = REQUEST_FLAGS | ConnectionFlag.forwardingMask | ConnectionFlag.noOutput
 
@@ -250,7 +254,7 @@ export function createHitPath(parts: HitPathParts): HitPath {
     const line = (connection & Line.mask) << Line.shift
     if (lines[line + W.clientBe] !== sourceBe) return reply(at, totalBytes, connection)
 
-    // A packet from a client. As it has a connection, its source is none of the addresses that no packet comes from.
+    // A packet from a client. Its source is none of those that no packet is taken from: such connections have a flag.
     const flags = lines[line + W.flags]!
     const slot = lines[line + W.destination]!
     const protocolWord = lines[line + W.protocolWord]!

@@ -191,3 +191,14 @@ t.test('TCP’s are treated alike', (t) => {
   )
   t.end()
 })
+
+t.test('with schedule_icmp an error about FTP data of no connection is declined once', (t) => {
+  const h = new Harness()
+  h.execute({ op: 'set-setting', name: 'schedule_icmp', value: '1' })
+  h.addService(tcpService(21))
+  h.addDestination(tcpService(21), `${SERVER}:21`)
+  const seen = tcpPacket({ from: `${VIP}:4000`, to: `${CLIENT}:9` })
+  const out = h.send(icmpPacket({ from: ROUTER, to: VIP, type: 3, payload: brief(seen) }))
+  t.match(out, { verdict: 'decline', reason: 'icmp-unrelated' })
+  t.end()
+})

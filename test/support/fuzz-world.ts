@@ -115,7 +115,7 @@ export class FuzzWorld {
   readonly ports: readonly [MemoryPort, MemoryPort, MemoryPort]
   readonly plane: DataPlane
 
-  constructor(seed = 1) {
+  constructor(seed = 1, maxConnections = 2048) {
     const { pool, clock } = this
     const neighbours = new RouteTable()
     neighbours.apply(routes())
@@ -136,7 +136,7 @@ export class FuzzWorld {
       pool,
       neighbours,
       random: new SeededRandom(seed),
-      table: { maxConnections: 2048, seed },
+      table: { maxConnections, seed },
       ports: ports.map(({ name }) => ({ name, interface: name.split(':')[1]! })),
     })
     const { director } = this
