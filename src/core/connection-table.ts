@@ -123,8 +123,8 @@ export class ConnectionTable {
   /** Indexed connections that are not masqueraded: only then do replies have to be tried as such. */
   private notMasqueradedCount = 0
 
-  // The hash's secret: odd multipliers and addends. `declare`d, as the fields above, they are never undefined, so that V8
-  // knows that they are small integers and need not look each time.
+  // The hash's secret: odd multipliers and addends. As the fields above they are never undefined, since nothing sets them
+  // before the constructor does (useDefineForClassFields is off): so V8 knows what they are and need not look each time.
   private readonly k0: number
   private readonly k1: number
   private readonly k2: number

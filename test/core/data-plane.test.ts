@@ -272,6 +272,36 @@ t.test('what is no packet for this station ends here, counted', async (t) => {
   }
 })
 
+t.test('each bit of a link header counts, and of the version behind it', async (t) => {
+  const outcomes = (at: number): string => {
+    if (at < 6) return 'not-for-us'
+    return at < 12 ? 'sent' : 'not-ip'
+  }
+  const versions = {
+    0x05: 'bad-ip-version',
+    0x65: 'not-ip',
+    0xc5: 'bad-ip-version',
+    0x55: 'bad-ip-version',
+  }
+  const cases: [at: number, byte: number, outcome: string][] = [
+    ...Object.entries(versions).map(
+      ([byte, outcome]) => [14, Number(byte), outcome] as [number, number, string],
+    ),
+  ]
+  const sound = ethernetFrame({ from: clientMac, to: outerMac }, request())
+  for (let at = 0; at < 14; at++)
+    for (let bit = 0; bit < 8; bit++) cases.push([at, sound[at]! ^ (1 << bit), outcomes(at)])
+  for (const [at, byte, outcome] of cases) {
+    const world = new World()
+    world.outer.inject(Uint8Array.from(sound).fill(byte, at, at + 1))
+    world.run()
+    const seen = world.inner.takeTransmitted().length > 0 ? 'sent' : Object.keys(world.counted())[0]
+    if (seen !== outcome) t.fail(`byte ${at} is ${byte}: ${seen}, not ${outcome}`)
+    if (world.accounted !== FRAMES) t.fail('a frame is lost')
+  }
+  t.equal(cases.length, 14 * 8 + 4)
+})
+
 t.test('what the director declines goes to the kernel as it came', async (t) => {
   const ours = udpPacket({ from: `${CLIENT}:1`, to: '198.51.100.1:22' })
 
