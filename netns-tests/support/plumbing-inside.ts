@@ -10,6 +10,7 @@ import type { MarkRule, ServiceProtocol, Steering } from '../../src/core/command
 import { TunPort } from '../../src/drivers/tun.js'
 import { native } from '../../src/kernel/native.js'
 import {
+  canThreadReceive,
   describe,
   devicePlumbing,
   Plumbing,
@@ -706,6 +707,44 @@ t.test('a device that is deleted under it', async (t) => {
   await t.rejects(apply(predecessors), { message: /there is no interface 'uvs0'/ })
   await plumbing.remove()
   t.equal(state(), before, 'the rest is removed all the same')
+})
+
+t.test('a thread of the kernel receives, where that can be', async (t) => {
+  const socket = openRtnetlink()
+  const plumbing = new Plumbing(() => listInterfaces(socket))
+  const open = (name: string, backlogBytes: number): void => {
+    const options = {
+      name,
+      mode: 'tun',
+      multiQueue: false,
+      vnetHeader: false,
+      backlogBytes,
+    } as const
+    const { fd } = native().openTun(options)
+    t.teardown(() => native().closeDescriptor(fd))
+  }
+  t.teardown(() => {
+    plumbing.close()
+    socket.socket.close()
+  })
+  const threaded = (device: string): string =>
+    readFileSync(`/sys/class/net/${device}/threaded`, 'utf8').trim()
+  // Of this process alone: `ip netns exec` gives each its own mounts.
+  const remount = (how: string): unknown =>
+    execFileSync('mount', ['-o', `remount,bind,${how}`, '/sys'])
+  open('uvs7', 1 << 20)
+  open('uvs8', 1 << 20)
+  open('uvs9', 0)
+
+  await plumbing.apply([{ kind: 'threaded-receive', device: 'uvs7' }])
+  t.equal(threaded('uvs7'), '1')
+  await plumbing.apply([{ kind: 'threaded-receive', device: 'uvs9' }])
+  t.equal(threaded('uvs9'), '0', 'a device without NAPI')
+  remount('ro')
+  t.teardown(() => remount('rw'))
+  await plumbing.apply([{ kind: 'threaded-receive', device: 'uvs8' }])
+  t.equal(threaded('uvs8'), '0', 'a /sys that cannot be written to')
+  t.equal(canThreadReceive(), false)
 })
 
 t.test('a bridge takes a TAP device in', async (t) => {

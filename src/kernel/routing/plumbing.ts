@@ -365,8 +365,8 @@ export class Plumbing {
     text: string,
   ): Promise<void> {
     if (item.kind === 'sysctl') return setSysctl(item, text)
-    if (item.kind === 'threaded-receive') return setThreadedReceive(item.device, text)
     const index = this.indexOf(item.device)
+    if (item.kind === 'threaded-receive') return setThreadedReceive(item.device, index)
     if (item.kind === 'no-queueing') {
       const request = this.socket.socket.request(RTM_NEWQDISC, noQueueing(index), {
         flags: NLM_F_CREATE | NLM_F_REPLACE,
@@ -606,14 +606,17 @@ export function canThreadReceive(): boolean {
   }
 }
 
-function setThreadedReceive(device: string, text: string): void {
+/**
+ * Where that cannot be, the writer receives, which only is slower: a /sys of another namespace has no such device, or
+ * another of that name; the device may be without NAPI; and a security module may refuse what file permissions allow.
+ */
+function setThreadedReceive(device: string, index: number): void {
   try {
+    if (Number(readFileSync(`/sys/class/net/${device}/ifindex`, 'utf8')) !== index) return
     writeFileSync(threadedFile(device), '1', { flag: 'r+' })
   } catch (error) {
-    // A /sys of another namespace has no such device, or one without NAPI: then the writer receives, which only is slower.
-    const { code, message } = error as NodeJS.ErrnoException
-    if (code !== 'ENOENT' && code !== 'ENOTSUP')
-      throw new Error(`${text}: ${message}`, { cause: error })
+    const { code = '' } = error as NodeJS.ErrnoException
+    if (!['ENOENT', 'ENOTSUP', 'EROFS', 'EACCES', 'EPERM'].includes(code)) throw error
   }
 }
 
