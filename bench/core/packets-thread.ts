@@ -1,38 +1,36 @@
-import { parentPort, workerData } from 'node:worker_threads'
 import { MonotonicClock } from '../../src/drivers/monotonic-clock.js'
 import { threadTimeNs } from '../../src/kernel/processor-time.js'
 import { Load } from '../load.js'
+import { answerQuestions } from '../suite/measuring-thread.js'
 import { MapDirector } from './map-director.js'
 import type { Measured, PacketsTask } from './packets.js'
 
-const { forwarding, family, connections, packets } = workerData as PacketsTask
-const load = new Load({ forwarding, family, connections, clock: new MonotonicClock() })
-let mapDirector: MapDirector | undefined
+answerQuestions<PacketsTask, Measured>(({ forwarding, family, connections, packets }) => {
+  const load = new Load({ forwarding, family, connections, clock: new MonotonicClock() })
+  let mapDirector: MapDirector | undefined
 
-function timeOf(body: () => void): number {
-  const before = threadTimeNs()
-  body()
-  return (threadTimeNs() - before) / packets
-}
+  function timeOf(body: () => void): number {
+    const before = threadTimeNs()
+    body()
+    return (threadTimeNs() - before) / packets
+  }
 
-const writing = (): number => timeOf(() => load.write(packets))
-const toMap = (network: number, length: number): boolean => mapDirector!.process(network, length)
+  const writing = (): number => timeOf(() => load.write(packets))
+  const toMap = (network: number, length: number): boolean => mapDirector!.process(network, length)
 
-const trials: Record<Measured, () => number> = {
-  director: () => timeOf(() => load.runDirector(packets)) - writing(),
-  writing,
-  map: () => {
-    mapDirector ??= filled()
-    return timeOf(() => load.runWith(packets, toMap)) - writing()
-  },
-}
+  function fillMap(): void {
+    mapDirector = new MapDirector(load.pool)
+    load.runWith(connections, toMap)
+    if (mapDirector.count !== connections) throw new Error(`${mapDirector.count} in the Map`)
+  }
 
-function filled(): MapDirector {
-  mapDirector = new MapDirector(load.pool)
-  load.runWith(connections, toMap)
-  if (mapDirector.count !== connections) throw new Error(`${mapDirector.count} in the Map`)
-  return mapDirector
-}
-
-parentPort!.on('message', (measured: Measured) => parentPort!.postMessage(trials[measured]()))
-parentPort!.postMessage('ready')
+  const trials: Record<Measured, () => number> = {
+    director: () => timeOf(() => load.runDirector(packets)) - writing(),
+    writing,
+    map: () => {
+      if (mapDirector === undefined) fillMap()
+      return timeOf(() => load.runWith(packets, toMap)) - writing()
+    },
+  }
+  return (measured) => trials[measured]()
+})

@@ -1,7 +1,9 @@
 /** What grows, in memory: the director without devices. */
 import type { Claim, Context, Metric, Parameters, Plot, Subject } from '../suite/measurement.js'
 import { parametersText } from '../suite/units.js'
-import { GrowthLoad, type GrowthOptions } from './load.js'
+import { MeasuringThread } from '../suite/measuring-thread.js'
+import type { GrowthOptions } from './load.js'
+import type { GrowthTrial } from './load-thread.js'
 
 /** Of the processor, which does not count while other programs have it. */
 const TIME: Metric = { name: 'CPU time per packet', unit: 'ns', better: 'lower' }
@@ -14,6 +16,9 @@ const PACKETS_PER_TRIAL = 200_000
 const TRIAL_MS = 150
 /** Packets of connections that there are, where it is not the connections that grow. */
 const SOME_CONNECTIONS = 4096
+
+type GrowthThread = MeasuringThread<GrowthTrial>
+const THREAD = new URL('load-thread.js', import.meta.url)
 
 interface Case {
   readonly parameters: Parameters
@@ -122,39 +127,36 @@ export const inMemoryPlots: readonly Plot[] = [
   },
 ]
 
-/** Nanoseconds of processor time for each packet. */
-function measure(load: GrowthLoad, packets: number): number {
-  const before = process.cpuUsage()
-  const carried = load.run(packets, TRIAL_MS)
-  const { user, system } = process.cpuUsage(before)
-  return ((user + system) * 1000) / carried
-}
-
 /** @param share of the part's time */
 export async function measureInMemory(context: Context, share: number): Promise<void> {
   const all = groups(context.quick)
-  const packets = context.quick ? PACKETS_PER_TRIAL / 10 : PACKETS_PER_TRIAL
+  const trial: GrowthTrial = {
+    packets: context.quick ? PACKETS_PER_TRIAL / 10 : PACKETS_PER_TRIAL,
+    milliseconds: TRIAL_MS,
+  }
   const weightOf = ({ isClaimed }: Group): number => (isClaimed ? CLAIMED_WEIGHT : 1)
   const weights = all.reduce((sum, group) => sum + weightOf(group), 0)
   for (const group of all) {
     const { cases, isClaimed } = group
     context.progress(`in memory, ${parametersText(cases[0]!.parameters)} and more`)
-    const subjects = cases.map(({ parameters, options }) => ({
-      parameters,
-      load: new GrowthLoad(options),
-    }))
-    const ends = [subjects[0]!, subjects[subjects.length - 1]!]
-    for (const round of context.rounds({
-      least: isClaimed ? 9 : 3,
-      most: isClaimed ? 45 : 15,
-      share: (share * 0.7 * weightOf(group)) / weights,
-    })) {
-      const some = isClaimed && round % ROUNDS_PER_FULL > 0 ? ends : subjects
-      for (let i = 0; i < some.length; i++) {
-        const { parameters, load } = some[(i + round) % some.length]!
-        await context.trial(UVS, parameters, round, () => [[TIME, measure(load, packets)]])
+    const subjects: { parameters: Parameters; thread: GrowthThread }[] = []
+    try {
+      for (const { parameters, options } of cases)
+        subjects.push({ parameters, thread: await MeasuringThread.start(THREAD, options) })
+      const ends = [subjects[0]!, subjects[subjects.length - 1]!]
+      for (const round of context.rounds({
+        least: isClaimed ? 9 : 3,
+        most: isClaimed ? 45 : 15,
+        share: (share * 0.7 * weightOf(group)) / weights,
+      })) {
+        const some = isClaimed && round % ROUNDS_PER_FULL > 0 ? ends : subjects
+        for (let i = 0; i < some.length; i++) {
+          const { parameters, thread } = some[(i + round) % some.length]!
+          await context.trial(UVS, parameters, round, async () => [[TIME, await thread.ask(trial)]])
+        }
       }
+    } finally {
+      for (const { thread } of subjects) await thread.end()
     }
-    for (const { load } of subjects) load.check()
   }
 }

@@ -8,7 +8,7 @@ import { YOUNG_GENERATION_MB } from '../../src/daemon/thread.js'
 import { mapShared } from '../../src/kernel/memory.js'
 import { threadTimeNs } from '../../src/kernel/processor-time.js'
 import { ManualClock } from '../../src/port/clock.js'
-import { PacketsThread } from '../core/packets.js'
+import { startPackets, type PacketsThread } from '../core/packets.js'
 import {
   configure,
   growth,
@@ -83,17 +83,17 @@ async function measurePackets(context: Context, connections: number, share: numb
   try {
     const subjects: { subject: Subject; measure: () => number | Promise<number> }[] = []
     for (const { subject, forwarding, family } of kinds) {
-      const thread = await PacketsThread.start({ forwarding, family, connections, packets })
+      const thread = await startPackets({ forwarding, family, connections, packets })
       threads.push(thread)
       subjects.push({
         subject: { name: subject, role: 'uvs' },
-        measure: () => thread.measure('director'),
+        measure: () => thread.ask('director'),
       })
     }
     const [requests] = threads as [PacketsThread]
     subjects.push(
-      { subject: JS_MAP, measure: () => requests.measure('map') },
-      { subject: WRITTEN, measure: () => requests.measure('writing') },
+      { subject: JS_MAP, measure: () => requests.ask('map') },
+      { subject: WRITTEN, measure: () => requests.ask('writing') },
     )
     const walk = new RandomWalk(footprintOf(connections))
     const words = new Int32Array(128 * 512)
