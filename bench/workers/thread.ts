@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { ConnectionTable } from '../../src/core/connection-table.js'
-import { createDataPlane } from '../../src/core/data-plane.js'
+import { BATCH_SIZE, createDataPlane } from '../../src/core/data-plane.js'
 import { Director } from '../../src/core/director.js'
 import { RouteTable } from '../../src/core/route-table.js'
 import { Handover } from '../../src/core/workers/handover.js'
@@ -60,8 +60,8 @@ const NEW_CONNECTIONS = 1 << 20
 /** Rounds that a worker spins through while another's ring is full, and how long it then sleeps. */
 const MOST_BLOCKED = 16
 const PAUSE_MS = 0.05
-/** Packets let in at once. */
-const BUDGET = 64
+/** Packets let in at once: as many as a port of the daemon gives when there are many. */
+const BUDGET = BATCH_SIZE
 
 /** Segments of clients from a list of numbers, one after the other: 20.x.y.z by the lower 24 bits of a number. */
 class ListedClients implements PacketSource {
