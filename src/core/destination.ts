@@ -48,15 +48,12 @@ export class Destination {
   /** Cached next hop, good while `hopGeneration` is the neighbours' generation. */
   hop = 0
   hopGeneration = 0
-  /**
-   * What is known of the MTU of the way, good while `pathMtuGeneration` is that of PathMtus. It is set here, as the time
-   * below is, so that V8 knows all destinations for objects of one kind.
-   */
-  pathMtu: PathMtu | undefined = undefined
+  /** What is known of the MTU of the way, good while `pathMtuGeneration` is that of PathMtus. */
+  pathMtu: PathMtu | undefined
   pathMtuGeneration = 0
 
   /** In the trash: since when no connection has used it, undefined when not known yet. */
-  idleSinceJiffies: number | undefined = undefined
+  idleSinceJiffies: number | undefined
 
   constructor(
     readonly slot: number,
