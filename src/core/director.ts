@@ -434,7 +434,7 @@ export class Director implements RelatedScheduler {
     exit.begin()
     const verdict = this.processPacket(network, available)
     if (exit.isAnswer) this.countAnswer()
-    if (packet.hasOptions && verdict === Verdict.decline) this.restoreOptions()
+    if (packet.hasOptions) this.leaveOptions(verdict)
     return verdict
   }
 
@@ -462,11 +462,20 @@ export class Director implements RelatedScheduler {
     if (exit.isAnswer) this.countAnswer()
     else if (verdict !== Verdict.drop && packet.family === 4 && !this.isDelivered())
       verdict = this.refuseUncut(verdict)
-    if (packet.hasOptions && verdict === Verdict.decline) this.restoreOptions()
+    if (packet.hasOptions) this.leaveOptions(verdict)
     return verdict
   }
 
-  /** The stack reads the options of what it gets by itself. */
+  /** The stack reads the options of what it gets by itself: what is declined, and what is masqueraded to the director. */
+  private leaveOptions(verdict: Verdict): void {
+    const { bytes, halfs, packet } = this
+    const { isAnswer, hop, neighbours } = this.exit
+    if (verdict === Verdict.decline) return this.restoreOptions()
+    if (verdict !== Verdict.forward || isAnswer || neighbours.state[hop] !== HopState.local) return
+    this.restoreOptions()
+    ipv4.writeChecksum(halfs, bytes, packet.network)
+  }
+
   private restoreOptions(): void {
     const { packet } = this
     packet.options.restore(this.bytes, packet.network, packet.headerBytes)
