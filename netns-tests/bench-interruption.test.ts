@@ -68,6 +68,10 @@ async function leavesNothing(t: Test, part: number, programs: readonly number[])
   )
 }
 
+/** How the first part ended, by what was written. */
+const failureIn = (folder: string): string | undefined =>
+  parseResult(readFileSync(join(folder, 'result.json'), 'utf8')).parts[0]!.failure
+
 for (const [part, signal, status, delayMs] of [
   ['wire', 'SIGINT', 130, 2000],
   ['streams', 'SIGTERM', 143, 300],
@@ -81,8 +85,7 @@ for (const [part, signal, status, delayMs] of [
     bench.kill(signal)
     t.strictSame(await exit, signal === 'SIGHUP' ? [null, signal] : [status, null])
     t.notOk(isRunning(pid))
-    const result = parseResult(readFileSync(join(folder, 'result.json'), 'utf8'))
-    t.equal(result.parts[0]!.failure, 'interrupted')
+    t.equal(failureIn(folder), 'interrupted')
     t.ok(existsSync(join(folder, 'report.html')))
     await leavesNothing(t, pid, programs)
   })
@@ -113,8 +116,7 @@ void t.test('a killed part is cleaned up by its runner', { skip }, async (t) => 
   const programs = descendants(part)
   process.kill(part, 'SIGKILL')
   t.strictSame(await exit, [1, null])
-  const result = parseResult(readFileSync(join(folder, 'result.json'), 'utf8'))
-  t.equal(result.parts[0]!.failure, 'its process ended with SIGKILL')
+  t.equal(failureIn(folder), 'its process ended with SIGKILL')
   await leavesNothing(t, part, programs)
 })
 

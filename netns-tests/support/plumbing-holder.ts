@@ -1,7 +1,6 @@
 // Opens the TUN device uvs0, plumbs what its argument says as JSON, says so, and waits to be killed. With
 // `repeat` as a second argument it plumbs and removes in turns instead.
 import type { Steering } from '../../src/core/commands.js'
-import { native } from '../../src/kernel/native.js'
 import {
   devicePlumbing,
   Plumbing,
@@ -9,16 +8,11 @@ import {
   virtualAddresses,
 } from '../../src/kernel/routing/plumbing.js'
 import { listInterfaces, openRtnetlink } from '../../src/kernel/routing/rtnetlink.js'
+import { openPlainDevice } from './plain-device.js'
 
 const [text = '', mode] = process.argv.slice(2)
 const steering = JSON.parse(text) as Steering
-native().openTun({
-  name: 'uvs0',
-  mode: 'tun',
-  multiQueue: false,
-  vnetHeader: false,
-  backlogBytes: 0,
-})
+openPlainDevice('uvs0', 'tun')
 const socket = openRtnetlink()
 const plumbing = new Plumbing(() => listInterfaces(socket))
 const items = [

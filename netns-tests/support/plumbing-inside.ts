@@ -23,6 +23,7 @@ import { run, type CommandResult } from '../../src/lab/process.js'
 import { FrameBatch, FramePool } from '../../src/port/frame-pool.js'
 import { seedOr } from '../../test/support/seed.js'
 import { answered } from './ping.js'
+import { openPlainDevice } from './plain-device.js'
 
 t.setTimeout(600_000)
 
@@ -749,13 +750,7 @@ t.test('a thread of the kernel receives, where that can be', async (t) => {
 
 t.test('a bridge takes a TAP device in', async (t) => {
   ip('link', 'add', 'name', 'br7', 'type', 'bridge')
-  const tap = native().openTun({
-    name: 'uvs7',
-    mode: 'tap',
-    multiQueue: false,
-    vnetHeader: false,
-    backlogBytes: 0,
-  })
+  const tap = openPlainDevice('uvs7', 'tap')
   const socket = openRtnetlink()
   const plumbing = new Plumbing(() => listInterfaces(socket))
   t.teardown(() => {

@@ -20,6 +20,7 @@ import { sleep } from '../../src/lab/process.js'
 import { HopState } from '../../src/port/neighbours.js'
 import { LinkLayer } from '../../src/port/packet-port.js'
 import { addressBe, macBytes } from '../../test/support/packets.js'
+import { openPlainDevice } from './plain-device.js'
 
 t.setTimeout(600_000)
 
@@ -63,14 +64,7 @@ async function program(wanted: Steering, follower: RouteFollower, plumbing: Plum
     ...tunPlumbing('uvs0', wanted),
   ])
 }
-const openTun = (): number =>
-  native().openTun({
-    name: 'uvs0',
-    mode: 'tun',
-    multiQueue: false,
-    vnetHeader: false,
-    backlogBytes: 0,
-  }).fd
+const openTun = (): number => openPlainDevice('uvs0', 'tun').fd
 
 if (task === 'program') {
   openTun()

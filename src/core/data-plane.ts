@@ -156,9 +156,7 @@ export function createDataPlane(options: DataPlaneOptions): DataPlane {
     for (let i = 0; i < count; i++) {
       const offset = offsets[i]!
       const length = lengths[i]!
-      const network = isUsual(offset, length, port)
-        ? offset + ethernet.HEADER_BYTES
-        : networkOf(offset, length, port)
+      const network = networkOf(offset, length, port)
       if (network >= 0)
         processOwn(network, length - (network - offset), port, director.candidate(i))
     }
@@ -175,9 +173,7 @@ export function createDataPlane(options: DataPlaneOptions): DataPlane {
     for (let i = 0; i < count; i++) {
       const offset = offsets[i]!
       const length = lengths[i]!
-      const network = isUsual(offset, length, port)
-        ? offset + ethernet.HEADER_BYTES
-        : networkOf(offset, length, port)
+      const network = networkOf(offset, length, port)
       if (network < 0) continue
       const available = length - (network - offset)
       const owner = director.ownerOf(network, available, port)
@@ -190,7 +186,14 @@ export function createDataPlane(options: DataPlaneOptions): DataPlane {
       processOwn(own.offsets[i]!, own.lengths[i]!, port, director.candidate(i))
   }
 
-  /** Whether a frame is what nearly all are, of which `networkOf` need not say more: IPv4 on Ethernet, for this port. */
+  /** Byte offset of a received frame's IP header; -1 when it has none that is for this machine, and has been dropped. */
+  function networkOf(offset: number, length: number, port: number): number {
+    return isUsual(offset, length, port)
+      ? offset + ethernet.HEADER_BYTES
+      : networkOfOther(offset, length, port)
+  }
+
+  /** Whether a frame is what nearly all are, of which there is no more to say: IPv4 on Ethernet, for this port. */
   function isUsual(offset: number, length: number, port: number): boolean {
     // Frames on Ethernet begin 2 bytes before a word.
     const word = (offset + 2) >>> 2
@@ -205,8 +208,7 @@ export function createDataPlane(options: DataPlaneOptions): DataPlane {
     )
   }
 
-  /** Byte offset of a received frame's IP header; -1 when it has none that is for this machine, and has been dropped. */
-  function networkOf(offset: number, length: number, port: number): number {
+  function networkOfOther(offset: number, length: number, port: number): number {
     let network = offset
     let available = length
     if (isEthernet[port] === 1) {
